@@ -1,0 +1,465 @@
+"""The values that cross every boundary of the product, and the limits it lives by.
+
+All are frozen and built by keyword. Times are aware UTC, money is integer micro-dollars (1 USD =
+1,000,000), and a name ends with its unit. Nothing here knows AWS's wire formats or a database.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spotrunner.core.states import AttemptState, JobState
+
+
+class Market(str, enum.Enum):
+    """How EC2 sells an instance."""
+
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Pool:
+    """Where an instance can be had: capacity and spot prices are per pool."""
+
+    region: str
+    zone: str
+    instance_type: str
+
+    def __str__(self) -> str:
+        return f"{self.zone}/{self.instance_type}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A pool with a market and what it costs now.
+
+    `dearest_usd_micros_hour` is the most that an hour can come to while the instance lives (the
+    on-demand price, since EC2 never charges more for spot): reservations are made with it.
+    """
+
+    pool: Pool
+    market: Market
+    price_usd_micros_hour: int
+    dearest_usd_micros_hour: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """The spot price of a pool from `at` until the pool's next quote."""
+
+    pool: Pool
+    at: dt.datetime
+    price_usd_micros_hour: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A prefix in S3 (`s3://bucket/prefix/`) and the folder below the data directory it fills."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """What the user wants trained: the checked job file."""
+
+    name: str
+    run: str
+    image: str
+    instance_types: tuple[str, ...]
+    regions: tuple[str, ...]
+    setup: str | None = None
+    workdir_sha256: str | None = None
+    data: tuple[DataSource, ...] = ()
+    envs: tuple[tuple[str, str], ...] = ()
+    market: Market = Market.SPOT
+    budget_usd_micros: int | None = None
+    retries: int = 0
+    # False: the trainer knows no SIGUSR1, so a notice stops it at once with SIGTERM.
+    handles_save_signal: bool = True
+    disk_gib: int = 100
+    # region -> image id, for GPUs that no current public image drives (p3) or a baked image
+    amis: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A spec with its fate. `reason` says why it paused, failed or was cancelled, or waits."""
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    submitted_at: dt.datetime
+    reason: str = ""
+    ended_at: dt.datetime | None = None
+    # How many forced checkpoints the user has asked for; the agent saves when the number rises.
+    checkpoints_asked: int = 0
+    # Until when somebody looks at it: reports and logs come faster meanwhile.
+    watched_until: dt.datetime | None = None
+
+
+class EndReason(str, enum.Enum):
+    """Why an attempt ended."""
+
+    DONE = "done"
+    FAILED = "failed"  # the trainer exited with an error
+    INTERRUPTED = "interrupted"  # EC2 took the instance
+    REFUSED = "refused"  # EC2 never gave one
+    LOST = "lost"  # neither an instance nor a refusal was ever seen
+    SILENT = "silent"  # no report for too long; somebody else took HEAD over
+    SUPERSEDED = "superseded"  # a later attempt holds HEAD
+    UNPAID = "unpaid"  # it stopped at the end of its paid time
+    BUDGET = "budget"  # the cap allows no further step
+    CANCELLED = "cancelled"
+    ORPHANED = "orphaned"  # an instance of ours that no live attempt owned
+    BOOT = "boot"  # it did not reach its first step in the boot limit
+    FAULT = "fault"  # EC2's own fault, or a machine that died
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """EC2's word that it takes an instance at `at`; `seen_at` is when the agent read it."""
+
+    at: dt.datetime
+    seen_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """One RunInstances request in one zone, complete: it is stored before it is sent, and a retry
+    sends exactly the stored values, since EC2 compares every byte with the token's first use."""
+
+    client_token: str
+    pool: Pool
+    market: Market
+    image_id: str
+    subnet_id: str
+    user_data: str
+    disk_gib: int
+    tags: tuple[tuple[str, str], ...]
+    security_group_ids: tuple[str, ...] = ()
+    instance_profile: str | None = None
+
+
+class Verb(str, enum.Enum):
+    """What an order tells an agent."""
+
+    RUN = "run"
+    STOP = "stop"  # save, commit as final, power off
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeOver:
+    """When a replacement may take HEAD from its predecessor, beside HEAD being `final`:
+    at once when `now` (the predecessor is gone, or silent), or when the time `by` has passed."""
+
+    attempt: str
+    now: bool = False
+    by: dt.datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What the daemon wants of the agent that serves `box`. `(epoch, n)` only rises."""
+
+    box: str
+    epoch: int
+    n: int
+    attempt: str
+    generation: int
+    verb: Verb
+    paid_until: dt.datetime
+    why: str = ""
+    take_over: TakeOver | None = None
+    # The replacement of this attempt has everything in place: save, commit as final and hand over.
+    replacement_ready: bool = False
+    checkpoints_asked: int = 0
+    watched: bool = False
+
+
+class Phase(str, enum.Enum):
+    """Where an agent is."""
+
+    BOOT = "boot"
+    FETCH = "fetch"  # workdir and data
+    READY = "ready"  # everything in place, waits for HEAD
+    RESTORE = "restore"
+    TRAIN = "train"
+    HANDOVER = "handover"  # SIGTERM sent; final save and commit under way
+    IDLE = "idle"  # committed as final; waits for EC2 to take the instance
+    DONE = "done"  # outputs committed
+    FAILED = "failed"  # the trainer failed
+    STOPPED = "stopped"  # stopped by an order, committed
+    UNPAID = "unpaid"  # stopped at the end of its paid time, committed
+    FENCED = "fenced"  # a later generation holds HEAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What an agent says of itself. Times are the agent's (server) time."""
+
+    attempt: str
+    box: str
+    at: dt.datetime
+    phase: Phase
+    rank: int = 0
+    step: int | None = None
+    total_steps: int | None = None
+    steps_per_s: float | None = None
+    metrics: tuple[tuple[str, float], ...] = ()
+    # the last checkpoint that this attempt committed
+    committed_step: int | None = None
+    committed_at: dt.datetime | None = None
+    notice: Notice | None = None
+    first_step_at: dt.datetime | None = None
+    save_s: float | None = None
+    commit_s: float | None = None
+    exit_code: int | None = None
+    message: str = ""
+    log_tail: tuple[str, ...] = ()
+    order_n: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRef:
+    """A committed checkpoint: its folder in the bucket, and the digest of its MANIFEST.json."""
+
+    folder: str
+    step: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """jobs/<job>/checkpoints/HEAD.json: who holds the job, and what a reader may trust.
+
+    Changed by compare-and-swap only; `seq` rises by one at every swap.
+    """
+
+    seq: int
+    generation: int
+    attempt: str
+    nonce: str
+    manifest: CheckpointRef | None = None
+    previous: CheckpointRef | None = None
+    final: bool = False
+    done: str | None = None  # the key of the outputs' manifest
+    # set by the swap that fell back to `previous` because `manifest` failed its digests
+    damaged: CheckpointRef | None = None
+
+    @property
+    def step(self) -> int:
+        """The step a reader would resume from; 0 before any checkpoint."""
+        return self.manifest.step if self.manifest else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestFile:
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """MANIFEST.json of a checkpoint or of outputs: written last, after every file it names."""
+
+    step: int
+    attempt: str
+    files: tuple[ManifestFile, ...]
+
+
+class InstanceState(str, enum.Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDING = "ending"  # shutting-down or stopping: no longer billed
+    ENDED = "ended"
+
+
+class EndedBy(str, enum.Enum):
+    """Who ended an instance, as far as EC2 says."""
+
+    EC2 = "ec2"  # a spot interruption, announced or not
+    US = "us"  # TerminateInstances
+    ITSELF = "itself"  # shut down from inside
+    FAULT = "fault"  # an error of EC2's
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """What EC2 says exists. The ids of owner come from the tags put on at launch."""
+
+    id: str
+    pool: Pool
+    market: Market
+    state: InstanceState
+    launched_at: dt.datetime
+    client_token: str | None = None
+    installation: str | None = None
+    job_id: str | None = None
+    attempt_id: str | None = None
+    ended_at: dt.datetime | None = None
+    ended_by: EndedBy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One placement of a job. Its id is the EC2 ClientToken and a tag; its box carries its name."""
+
+    id: str
+    job_id: str
+    generation: int
+    state: AttemptState
+    offer: Offer
+    intent_at: dt.datetime
+    paid_until: dt.datetime
+    # Where HEAD stood when this attempt was wanted, and when it ended: their difference is progress.
+    step_before: int = 0
+    step_after: int | None = None
+    replaces: str | None = None
+    request: LaunchRequest | None = None
+    sent_at: dt.datetime | None = None
+    instance_id: str | None = None
+    launched_at: dt.datetime | None = None
+    first_step_at: dt.datetime | None = None
+    notice: Notice | None = None
+    # The price in force at the start of each instance-hour so far (core/money.billed).
+    hour_prices_usd_micros: tuple[int, ...] = ()
+    # The order that the agent should find, and the number of the last one that surely lies there.
+    order: Order | None = None
+    order_posted_n: int = 0
+    # Why we want it ended, from the moment we do; becomes end_reason unless EC2 was quicker.
+    ending: EndReason | None = None
+    ending_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    end_reason: EndReason | None = None
+    end_detail: str = ""
+    cost_usd_micros: int | None = None
+
+
+class Refused(str, enum.Enum):
+    """What a refused launch meant; the adapter's table maps EC2's codes to it."""
+
+    CAPACITY = "capacity"
+    PRICE = "price"
+    QUOTA = "quota"
+    OFFERING = "offering"
+    PERMISSION = "permission"
+    CONFIG = "config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """EC2 would not give (or took back) a pool: remembered so that the next try goes elsewhere."""
+
+    pool: Pool
+    market: Market
+    at: dt.datetime
+    meaning: Refused
+    message: str = ""
+    # zones that EC2 itself named as having capacity
+    hint_zones: tuple[str, ...] = ()
+
+
+class CommandVerb(str, enum.Enum):
+    CANCEL = "cancel"
+    CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What a user asked for through the API; written down first, it acts only in a round."""
+
+    id: int
+    at: dt.datetime
+    job_id: str
+    verb: CommandVerb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of a job's story."""
+
+    at: dt.datetime
+    job_id: str
+    subject: str  # a job's or an attempt's id
+    kind: str
+    why: str
+    data: Mapping[str, str | int | float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Every limit that a decision uses, in one place. Defaults are production's."""
+
+    # -- money: an attempt runs only until `paid_until`, extended step by step
+    step_s: int = 1800
+    # the smallest step: a boot has to fit into it, or the money buys nothing
+    boot_allowance_s: int = 900
+    # user-data starts its timer a little after EC2 starts the bill: reserved on top of a launch
+    boot_slack_s: int = 120
+    # -- evidence: what we must have heard before we pay on or believe a death
+    fresh_report_s: int = 120
+    silent_s: int = 300
+    # from launch to the first report, and to the first step of training
+    first_report_s: int = 600
+    first_step_s: int = 1800
+    # -- launches
+    intent_s: int = 600  # a launch with an unknown outcome is sent again only this long
+    lost_s: int = 900  # ... and given up when nothing of it was seen for this long
+    launches_a_round: int = 8
+    capacity_cooldown_s: int = 600
+    price_cooldown_s: int = 600
+    quota_cooldown_s: int = 3600
+    offering_cooldown_s: int = 86_400
+    config_cooldown_s: int = 3600
+    interrupted_cooldown_s: int = 600
+    # -- interruptions
+    notice_grace_s: int = 15  # past the announced time before a replacement takes HEAD unasked
+    free_idle_s: int = 300  # past the announced time, for EC2 to take what it interrupts for free
+    first_hour_s: int = 3600
+    # an announced time up to here is in the free first hour; the minute is EC2's rounding
+    first_hour_notice_s: int = 3660
+    # -- orphans
+    orphan_min_age_s: int = 30
+    orphan_stop_s: int = 300
+    # what was ordered to stop, and what has finished, gets this long to end itself
+    stop_s: int = 300
+    done_s: int = 60
+    # -- failures
+    fruitless_attempts: int = 3
+    # prices older than this decide no launch
+    prices_s: int = 7200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All that one round knows. `now` was read before anything else, so that nothing in here can
+    look older than it is. A region that did not answer is None in `instances`: unknown, not empty.
+    """
+
+    now: dt.datetime
+    epoch: int
+    installation: str
+    limits: Limits
+    jobs: tuple[Job, ...] = ()  # every job that is not over, and those with a live attempt
+    attempts: tuple[Attempt, ...] = ()  # all attempts of these jobs, ended ones too
+    commands: tuple[Command, ...] = ()
+    instances: Mapping[str, tuple[Instance, ...] | None] = field(default_factory=dict)
+    # instance ids that describe-by-id answered NotFound for
+    not_found: frozenset[str] = frozenset()
+    reports: Mapping[str, Report] = field(default_factory=dict)  # by attempt
+    # by job; a job whose HEAD could not be read is absent, one without a HEAD yet is None
+    heads: Mapping[str, Head | None] = field(default_factory=dict)
+    # every attempt id that the mail knows, so that a restored store hands out no old generation
+    boxes: frozenset[str] = frozenset()
+    offers: tuple[Offer, ...] = ()
+    # the spot price history of the last days, by pool, oldest first
+    quotes: Mapping[Pool, tuple[Quote, ...]] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()

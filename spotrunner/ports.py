@@ -1,0 +1,384 @@
+"""What the daemon and the agent need of the world, as contracts in words.
+
+Every implementation is held to its contract by one suite (tests/contracts). Errors carry meaning:
+no code of AWS's leaves `adapters/aws/errors.py`. All methods block; all have time-outs of their
+own; none retries for longer than its time-out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from spotrunner.core.model import (
+    Attempt,
+    Command,
+    CommandVerb,
+    Event,
+    Head,
+    Instance,
+    Job,
+    LaunchRequest,
+    Manifest,
+    Order,
+    Pool,
+    Quote,
+    Refusal,
+    Refused,
+    Report,
+)
+
+# -- errors by meaning -------------------------------------------------------------------------
+
+
+class PortError(Exception):
+    """Anything that a port can answer instead of a result."""
+
+
+class Unavailable(PortError):
+    """The other side did not answer, or said that it cannot now. Nothing is known of the outcome
+    of a *write* then; a read may simply be repeated later."""
+
+
+class Throttled(Unavailable):
+    """The other side asks for fewer calls. The call had no effect."""
+
+
+class NotAuthorized(PortError):
+    """Credentials or permissions do not allow it. Never retried hot; the message names the fix."""
+
+
+class Misconfigured(PortError):
+    """What was asked for cannot be had as asked: a wrong name, image, subnet, bucket."""
+
+
+class LaunchRefused(PortError):
+    """EC2 gave nothing, for good: this request will not turn into an instance later.
+
+    `meaning` decides the cool-down; `hint_zones` are zones that EC2 named as having capacity.
+    """
+
+    def __init__(self, meaning: Refused, message: str, hint_zones: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.meaning = meaning
+        self.hint_zones = hint_zones
+
+
+class OutcomeUnknown(PortError):
+    """The answer to a launch was lost: it may have happened. Look it up, or send it again as is."""
+
+
+class TokenMismatch(PortError):
+    """The token was used before with other bytes, so it *was* launched: look it up."""
+
+
+class NotFound(PortError):
+    """No object has this key."""
+
+
+class PreconditionFailed(PortError):
+    """A conditional write was refused (412 or 409). Read before you judge: with retries below us
+    the refusal may be the echo of our own success."""
+
+
+class StaleEpoch(PortError):
+    """Another daemon leads now; this one may not write any more."""
+
+
+# -- clock -------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The time all decisions use: S3's, as its answers' `Date` headers tell it, carried on by the
+    monotonic clock between two answers; the machine's own wall clock only before the first."""
+
+    def now(self) -> dt.datetime:
+        """Aware UTC."""
+        ...
+
+
+# -- cloud -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    instance_id: str
+    at: dt.datetime
+
+
+class Cloud(Protocol):
+    """EC2 over several regions. Listings lag and page; absence proves nothing."""
+
+    def launch(self, request: LaunchRequest) -> Launched:
+        """Send one RunInstances request as it stands. The same request again returns the same
+        instance. Raises LaunchRefused, Throttled (not launched), OutcomeUnknown, TokenMismatch,
+        NotAuthorized, Misconfigured."""
+        ...
+
+    def instances(self, region: str, installation: str) -> tuple[Instance, ...]:
+        """All instances with this installation's tag, ended ones for as long as EC2 lists them.
+        Raises Unavailable, Throttled, NotAuthorized."""
+        ...
+
+    def by_token(self, region: str, client_token: str) -> tuple[Instance, ...]:
+        """Instances launched with this token, whatever their tags; empty may be lag."""
+        ...
+
+    def by_id(self, region: str, instance_id: str) -> Instance:
+        """One instance. Raises NotFound when EC2 knows no such id (also shortly after a launch)."""
+        ...
+
+    def terminate(self, region: str, instance_ids: Sequence[str]) -> None:
+        """Ask EC2 to end them; returning is not yet their end. Ids that EC2 does not know are
+        no error. Raises Unavailable, Throttled, NotAuthorized."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What a launch in a region needs to name: the account's set-up, looked up and kept a while."""
+
+    region: str
+    subnets: Mapping[str, str]  # zone -> subnet id
+    security_group_ids: tuple[str, ...]
+    instance_profile: str | None
+
+
+class Sites(Protocol):
+    def site(self, region: str) -> Site:
+        """Raises Unavailable, NotAuthorized, Misconfigured (no subnet, named group missing)."""
+        ...
+
+    def image(self, region: str, instance_type: str) -> str:
+        """The machine image for the type's GPU. Raises Misconfigured with what to set."""
+        ...
+
+
+class Prices(Protocol):
+    """What is sold where, and for how much. Prices are Linux/UNIX, USD."""
+
+    def offered(self, region: str, instance_types: Sequence[str]) -> frozenset[Pool]:
+        """The pools in which EC2 offers these types at all."""
+        ...
+
+    def quotes(
+        self, region: str, instance_types: Sequence[str], since: dt.datetime
+    ) -> tuple[Quote, ...]:
+        """Spot quotes in force at `since` and after, oldest first. Raises Unavailable."""
+        ...
+
+    def on_demand(self, region: str, instance_types: Sequence[str]) -> Mapping[str, int]:
+        """Micro-dollars an hour by type; a type without a price is absent. Raises Unavailable."""
+        ...
+
+
+# -- objects -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    key: str
+    bytes: int
+    etag: str
+    modified_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    body: bytes
+    etag: str
+
+
+class Objects(Protocol):
+    """One bucket. Keys have no leading slash. Writes are atomic, reads are strongly consistent.
+
+    A conditional write that raises PreconditionFailed or Unavailable says nothing of who won:
+    read the object. All raise Unavailable, NotAuthorized and (wrong bucket) Misconfigured.
+    """
+
+    def get(self, key: str) -> Blob:
+        """Raises NotFound."""
+        ...
+
+    def get_if_changed(self, key: str, etag: str | None) -> Blob | None:
+        """None when the object still has this etag. Raises NotFound."""
+        ...
+
+    def put(
+        self, key: str, body: bytes, *, if_match: str | None = None, if_absent: bool = False
+    ) -> str:
+        """Write and return the new etag. At most one condition. Raises PreconditionFailed."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """In the order of the keys, over all pages."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Missing keys are no error."""
+        ...
+
+    def upload(self, path: Path, key: str, *, if_absent: bool = False) -> None:
+        """A file, in parts where it is large. Raises PreconditionFailed, FileNotFoundError."""
+        ...
+
+    def download(self, key: str, path: Path) -> None:
+        """Into a new file; nothing is left at `path` on an error. Raises NotFound."""
+        ...
+
+    def presigned(self, key: str, lifetime_s: int) -> str:
+        """A URL that anybody may GET for that long."""
+        ...
+
+
+class Buckets(Protocol):
+    """The other buckets that a job may read (its `data`)."""
+
+    def objects(self, bucket: str) -> Objects: ...
+
+
+# -- mailbox -----------------------------------------------------------------------------------
+
+
+class Mailbox(Protocol):
+    """Letters between the daemon and its agents, as objects under `mail/` (DESIGN.md, Objects).
+
+    A letter that cannot be read as its type is reported by the log and treated as absent: an agent
+    of another version must not stop the daemon.
+    """
+
+    def boxes(self) -> frozenset[str]:
+        """The boxes that have an order or a report now, from one listing of `mail/`; refreshes
+        what `reports` returns. Raises Unavailable."""
+        ...
+
+    def reports(self) -> Mapping[str, Report]:
+        """The latest report of rank 0 by attempt, as of the last `boxes()`; only letters that
+        changed since are read. Raises Unavailable."""
+        ...
+
+    def post_order(self, order: Order) -> None:
+        """Replace the box's order unless a higher `(epoch, n)` lies there already.
+        Raises Unavailable, StaleEpoch (a higher epoch lies there)."""
+        ...
+
+    def order(self, box: str, last: Order | None) -> Order | None:
+        """For an agent: the order if it is newer than `last`, by `(epoch, n)`, else None."""
+        ...
+
+    def post_report(self, report: Report) -> None: ...
+
+    def archive(self, box: str, job_id: str) -> None:
+        """Move the letters of an ended box to `jobs/<job>/mail/`. Again is no error."""
+        ...
+
+
+# -- head --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredHead:
+    head: Head | None  # None: there is none yet
+    etag: str | None
+
+
+class Heads(Protocol):
+    """jobs/<job>/checkpoints/HEAD.json, and the manifests that it names."""
+
+    def read(self, job_id: str) -> StoredHead:
+        """Raises Unavailable."""
+        ...
+
+    def swap(self, job_id: str, head: Head, etag: str | None) -> None:
+        """Compare-and-swap (etag None: only if there is none). Raises PreconditionFailed or
+        Unavailable: in both cases read, and judge by what lies there (core/head.judge)."""
+        ...
+
+    def write_manifest(self, folder: str, manifest: Manifest) -> str:
+        """Write `<folder>/MANIFEST.json` once and return its sha256."""
+        ...
+
+    def read_manifest(self, folder: str) -> tuple[Manifest, str]:
+        """The manifest and its sha256. Raises NotFound, Unavailable."""
+        ...
+
+
+# -- store -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What one transaction writes: whole new values, keyed by their ids, and events to append."""
+
+    jobs: tuple[Job, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    events: tuple[Event, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    commands_done: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.jobs or self.attempts or self.events or self.refusals or self.commands_done
+        )
+
+
+class Store(Protocol):
+    """The daemon's memory. Every write is one transaction; nothing of it is seen before its end,
+    and what `write` returned from survives a kill -9. Safe to use from several threads."""
+
+    def installation(self) -> str | None:
+        """The installation's id, None in a new store."""
+        ...
+
+    def set_installation(self, installation: str) -> None:
+        """Once; another id later raises Misconfigured."""
+        ...
+
+    def lead(self, holder: str) -> int:
+        """Become the leader and return the new epoch, one higher than any before. From then on
+        writes of lower epochs raise StaleEpoch."""
+        ...
+
+    def write(self, epoch: int, changes: Changes) -> None:
+        """Raises StaleEpoch. Jobs are updated, never created here; `watched_until` is kept as the
+        store has it."""
+        ...
+
+    def add_job(self, job: Job, events: Sequence[Event]) -> None:
+        """For the API. Raises Misconfigured when the id is taken."""
+        ...
+
+    def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command: ...
+
+    def watch(self, job_id: str, until: dt.datetime) -> None:
+        """Somebody looks at the job: raise its `watched_until`. No such job is no error."""
+        ...
+
+    def job(self, job_id: str) -> Job | None: ...
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All, oldest first."""
+        ...
+
+    def open_jobs(self) -> tuple[Job, ...]:
+        """Those that are not over, and those that are but have a live attempt."""
+        ...
+
+    def attempts(self, job_ids: Sequence[str]) -> tuple[Attempt, ...]:
+        """All attempts of these jobs, by job and generation."""
+        ...
+
+    def commands(self) -> tuple[Command, ...]:
+        """Those not done, oldest first."""
+        ...
+
+    def events(self, job_id: str, after: int = 0) -> tuple[tuple[int, Event], ...]:
+        """A job's events with their numbers, oldest first, with numbers above `after`."""
+        ...
+
+    def refusals(self, since: dt.datetime) -> tuple[Refusal, ...]: ...
+
+    def close(self) -> None: ...
