@@ -87,6 +87,12 @@ class JobSpec:
     amis: tuple[tuple[str, str], ...] = ()
 
 
+class Pause(str, enum.Enum):
+    """Why a job is paused."""
+
+    BUDGET = "budget"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A spec with its fate. `reason` says why it paused, failed or was cancelled, or waits."""
@@ -95,6 +101,7 @@ class Job:
     spec: JobSpec
     state: JobState
     submitted_at: dt.datetime
+    pause: Pause | None = None
     reason: str = ""
     ended_at: dt.datetime | None = None
     # How many forced checkpoints the user has asked for; the agent saves when the number rises.
@@ -319,7 +326,7 @@ class Attempt:
     offer: Offer
     intent_at: dt.datetime
     paid_until: dt.datetime
-    # Where HEAD stood when this attempt was wanted, and when it ended: their difference is progress.
+    # Where HEAD stood when this attempt was wanted, and when it ended.
     step_before: int = 0
     step_after: int | None = None
     replaces: str | None = None
@@ -409,7 +416,7 @@ class Limits:
     silent_s: int = 300
     # from launch to the first report, and to the first step of training
     first_report_s: int = 600
-    first_step_s: int = 1800
+    first_step_s: int = 3600
     # -- launches
     intent_s: int = 600  # a launch with an unknown outcome is sent again only this long
     lost_s: int = 900  # ... and given up when nothing of it was seen for this long
@@ -434,8 +441,8 @@ class Limits:
     done_s: int = 60
     # -- failures
     fruitless_attempts: int = 3
-    # prices older than this decide no launch
-    prices_s: int = 7200
+    # past `paid_until` before we end what should have ended itself
+    unpaid_grace_s: int = 60
 
 
 @dataclass(frozen=True, kw_only=True)
