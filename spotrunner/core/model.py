@@ -326,6 +326,8 @@ class Attempt:
     offer: Offer
     intent_at: dt.datetime
     paid_until: dt.datetime
+    # The first paid step: what the fail-safe timer in the user-data was rendered from.
+    first_paid_s: int
     # Where HEAD stood when this attempt was wanted, and when it ended.
     step_before: int = 0
     step_after: int | None = None
@@ -448,7 +450,8 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """All that one round knows. `now` was read before anything else, so that nothing in here can
-    look older than it is. A region that did not answer is None in `instances`: unknown, not empty.
+    look older than it is; HEADs were read after the reports, so that whatever a report says that
+    it did is in them. A region that did not answer is None in `instances`: unknown, not empty.
     """
 
     now: dt.datetime

@@ -1,0 +1,35 @@
+"""One round: everything we know in, everything we do out. Pure.
+
+    settle   follow the facts: what EC2 lists, what agents report, what HEAD says, what users asked
+    retire   end what is over: finished, cancelled, superseded, silent or unpaid attempts
+    reap     find instances of ours that nobody owns
+    keep     pay on for the attempts that prove that they work
+    place    give a place to the jobs that wait for one
+    orders   tell each agent what all this means for it
+
+Each phase is a file beside this one, and each sees what the phases before it decided.
+"""
+
+from __future__ import annotations
+
+from spotrunner.core.draft import Draft
+from spotrunner.core.keep import keep
+from spotrunner.core.model import Snapshot
+from spotrunner.core.orders import orders
+from spotrunner.core.place import place
+from spotrunner.core.plan import Plan
+from spotrunner.core.policy import Policy
+from spotrunner.core.reap import reap
+from spotrunner.core.retire import retire
+from spotrunner.core.settle import settle
+
+
+def decide(snapshot: Snapshot, policy: Policy) -> Plan:
+    draft = Draft(snapshot)
+    settle(draft)
+    retire(draft)
+    reap(draft)
+    keep(draft)
+    place(draft, policy)
+    orders(draft)
+    return draft.plan()

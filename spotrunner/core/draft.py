@@ -1,0 +1,177 @@
+"""One round's working copy: the snapshot's jobs and attempts as the phases change them.
+
+The phases share it instead of returning partial plans, so that each sees what the one before it
+decided. It is made for one `decide` and never leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Event,
+    Head,
+    Instance,
+    Job,
+    Refusal,
+    Report,
+    Snapshot,
+)
+from spotrunner.core.plan import Archive, Launch, Plan, PostOrder, Terminate
+from spotrunner.core.states import AttemptState, advance
+
+Datum = str | int | float | None
+
+
+class Draft:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.now = snapshot.now
+        self.limits = snapshot.limits
+        self.jobs = {job.id: job for job in snapshot.jobs}
+        self.attempts = {attempt.id: attempt for attempt in snapshot.attempts}
+        self.refusals = list(snapshot.refusals)
+        self._known: dict[str, Job | Attempt] = {**self.jobs, **self.attempts}
+        self._events: list[Event] = []
+        self._commands_done: list[int] = []
+        self._orders: list[PostOrder] = []
+        self._terminations: dict[str, Terminate] = {}
+        self._launches: list[Launch] = []
+        self._archives: list[Archive] = []
+        self._listed = self._index_instances()
+
+    # -- what is known -------------------------------------------------------------------------
+
+    def live(self, job_id: str | None = None) -> list[Attempt]:
+        """Attempts whose instance may exist, oldest generation first."""
+        return [
+            attempt
+            for attempt in self.attempts.values()
+            if attempt.state.live and job_id in (None, attempt.job_id)
+        ]
+
+    def of(self, job_id: str) -> list[Attempt]:
+        return [attempt for attempt in self.attempts.values() if attempt.job_id == job_id]
+
+    def instance(self, attempt: Attempt) -> Instance | None:
+        """The attempt's instance, if any region lists it: by id, tag or token."""
+        for key in (attempt.instance_id, attempt.id, self._token(attempt)):
+            if key is not None and key in self._listed:
+                return self._listed[key]
+        return None
+
+    def report(self, attempt: Attempt) -> Report | None:
+        return self.snapshot.reports.get(attempt.id)
+
+    def head(self, job_id: str) -> Head | None:
+        """The job's HEAD as far as known; `head_known` tells None from not read."""
+        return self.snapshot.heads.get(job_id)
+
+    def head_known(self, job_id: str) -> bool:
+        return job_id in self.snapshot.heads
+
+    def head_step(self, job_id: str) -> int:
+        head = self.head(job_id)
+        return head.step if head else 0
+
+    def all_instances(self) -> Iterator[Instance]:
+        for listed in self.snapshot.instances.values():
+            yield from listed or ()
+
+    # -- what is decided -----------------------------------------------------------------------
+
+    def update(self, value: Job | Attempt) -> None:
+        """A change that is no news."""
+        if isinstance(value, Job):
+            self.jobs[value.id] = value
+        else:
+            self.attempts[value.id] = value
+
+    def mark(self, value: Job | Attempt, kind: str, why: str, **data: Datum) -> None:
+        """A change that belongs to the job's story."""
+        self.update(value)
+        job_id = value.id if isinstance(value, Job) else value.job_id
+        self.note(job_id, value.id, kind, why, **data)
+
+    def note(self, job_id: str, subject: str, kind: str, why: str, **data: Datum) -> None:
+        """A line of the story without a change."""
+        self._events.append(
+            Event(at=self.now, job_id=job_id, subject=subject, kind=kind, why=why, data=data)
+        )
+
+    def wind_down(self, attempt: Attempt, ending: EndReason, why: str, detail: str = "") -> None:
+        """Want the attempt ended: its agent is told to stop and gets its time for it."""
+        changed = advance(
+            attempt,
+            AttemptState.TERMINATING,
+            ending=ending,
+            ending_at=self.now,
+            end_detail=detail,
+            # An attempt that was given up and turns up again is open again, its bill too.
+            ended_at=None,
+            end_reason=None,
+            cost_usd_micros=None,
+        )
+        self.mark(changed, "winding-down", why, reason=ending.value)
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
+
+    def done(self, command_id: int) -> None:
+        self._commands_done.append(command_id)
+
+    def post(self, order: PostOrder) -> None:
+        self._orders.append(order)
+
+    def terminate(self, instance: Instance, why: str) -> None:
+        self._terminations[instance.id] = Terminate(
+            region=instance.pool.region, instance_id=instance.id, why=why
+        )
+
+    def launch(self, attempt: Attempt, why: str) -> None:
+        self._launches.append(Launch(attempt=attempt, why=why))
+
+    def archive(self, attempt: Attempt) -> None:
+        self._archives.append(Archive(box=attempt.id, job_id=attempt.job_id))
+
+    @property
+    def launches(self) -> int:
+        return len(self._launches)
+
+    def plan(self) -> Plan:
+        changed = [
+            value
+            for value in (*self.jobs.values(), *self.attempts.values())
+            if self._known.get(value.id) != value
+        ]
+        return Plan(
+            jobs=tuple(value for value in changed if isinstance(value, Job)),
+            attempts=tuple(value for value in changed if isinstance(value, Attempt)),
+            events=tuple(self._events),
+            refusals=tuple(self.refusals[len(self.snapshot.refusals) :]),
+            commands_done=tuple(self._commands_done),
+            orders=tuple(self._orders),
+            terminations=tuple(self._terminations.values()),
+            # A later phase may have changed the attempt (its order): send what is written down.
+            launches=tuple(
+                Launch(attempt=self.attempts[launch.attempt.id], why=launch.why)
+                for launch in self._launches
+            ),
+            archives=tuple(self._archives),
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _index_instances(self) -> dict[str, Instance]:
+        index: dict[str, Instance] = {}
+        for instance in self.all_instances():
+            for key in (instance.id, instance.attempt_id, instance.client_token):
+                if key is not None:
+                    index[key] = instance
+        return index
+
+    @staticmethod
+    def _token(attempt: Attempt) -> str | None:
+        return attempt.request.client_token if attempt.request else None

@@ -1,0 +1,34 @@
+"""The names of things: an attempt's id carries its job and generation, so that mail, tags and
+tokens can be read without the store."""
+
+from __future__ import annotations
+
+# EC2 allows this many ASCII characters in a ClientToken.
+TOKEN_LENGTH = 64
+
+TAG_INSTALLATION = "spotrunner:installation"
+TAG_JOB = "spotrunner:job"
+TAG_ATTEMPT = "spotrunner:attempt"
+
+
+def attempt_id(job_id: str, generation: int) -> str:
+    return f"{job_id}.{generation}"
+
+
+def generation_of(attempt: str) -> int | None:
+    """The generation in an attempt's id; None for a name that is not one."""
+    _, dot, number = attempt.rpartition(".")
+    return int(number) if dot and number.isascii() and number.isdigit() else None
+
+
+def job_of(attempt: str) -> str:
+    """The job in an attempt's id."""
+    return attempt.rpartition(".")[0]
+
+
+def client_token(installation: str, attempt: str) -> str:
+    """Two installations of one account never share a token, nor do two attempts."""
+    token = f"{installation}.{attempt}"
+    assert len(token) <= TOKEN_LENGTH, f"the token {token} is longer than EC2 allows"
+    assert token.isascii(), token
+    return token

@@ -1,0 +1,84 @@
+"""Tell each agent what the round means for it: one order a live attempt, renewed only when what
+it says changes, and posted until it surely lies in the mailbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+from spotrunner.core.draft import Draft
+from spotrunner.core.model import Attempt, Order, Phase, TakeOver, Verb
+from spotrunner.core.plan import PostOrder
+from spotrunner.core.retire import is_silent
+from spotrunner.core.states import AttemptState
+
+# After these words of its agent nothing more comes of an attempt.
+_SPENT = (Phase.IDLE, Phase.FAILED, Phase.STOPPED, Phase.UNPAID, Phase.FENCED)
+
+
+def orders(draft: Draft) -> None:
+    for attempt in draft.live():
+        wanted = _wanted(draft, attempt)
+        if attempt.order is None or not _same(attempt.order, wanted):
+            attempt = dataclasses.replace(attempt, order=wanted)
+            draft.update(attempt)
+        assert attempt.order is not None
+        if attempt.order.n > attempt.order_posted_n:
+            draft.post(PostOrder(order=attempt.order))
+
+
+def _wanted(draft: Draft, attempt: Attempt) -> Order:
+    job = draft.jobs[attempt.job_id]
+    stop = attempt.state is AttemptState.TERMINATING
+    watched = job.watched_until is not None and draft.now < job.watched_until
+    return Order(
+        box=attempt.id,
+        epoch=draft.snapshot.epoch,
+        n=(attempt.order.n if attempt.order else 0) + 1,
+        attempt=attempt.id,
+        generation=attempt.generation,
+        verb=Verb.STOP if stop else Verb.RUN,
+        paid_until=attempt.paid_until,
+        why=attempt.ending.value if stop and attempt.ending else "",
+        take_over=_take_over(draft, attempt),
+        replacement_ready=_replacement_ready(draft, attempt),
+        checkpoints_asked=job.checkpoints_asked,
+        watched=watched,
+    )
+
+
+def _same(old: Order, new: Order) -> bool:
+    return dataclasses.replace(new, n=old.n) == old
+
+
+def _take_over(draft: Draft, attempt: Attempt) -> TakeOver | None:
+    """When a replacement may take HEAD: at once from the dead, the silent and the spent; from an
+    interrupted one when its time is over; else only when it says `final`. What was once allowed
+    stays allowed: the replacement may have acted on it."""
+    if attempt.replaces is None:
+        return None
+    before = attempt.order.take_over if attempt.order else None
+    if before is not None and before.now:
+        return before
+    old = draft.attempts.get(attempt.replaces)
+    if old is None or not old.state.live or is_silent(draft, old):
+        return TakeOver(attempt=attempt.replaces, now=True)
+    report = draft.report(old)
+    if report is None or report.phase in _SPENT:
+        return TakeOver(attempt=old.id, now=True)
+    if before is not None:
+        return before
+    if old.notice is None:
+        # Being stopped: it commits as final within its grace, and no longer.
+        by = (old.ending_at or draft.now) + dt.timedelta(seconds=draft.limits.stop_s)
+        return TakeOver(attempt=old.id, by=by)
+    by = old.notice.at + dt.timedelta(seconds=draft.limits.notice_grace_s)
+    return TakeOver(attempt=old.id, by=by)
+
+
+def _replacement_ready(draft: Draft, attempt: Attempt) -> bool:
+    for other in draft.live(attempt.job_id):
+        report = draft.report(other)
+        if other.replaces == attempt.id and report is not None:
+            return report.phase is Phase.READY
+    return False

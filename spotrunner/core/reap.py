@@ -1,0 +1,97 @@
+"""Find instances that carry our tag and that nobody owns: they cost the most, for nothing.
+
+The cloud's own listing is the evidence. An orphan of a job we know is adopted into the ledger and
+told to stop, since it may hold unsaved steps; it is terminated when its paid time is over.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from spotrunner.core.draft import Draft
+from spotrunner.core.ids import generation_of
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Instance,
+    InstanceState,
+    Offer,
+)
+from spotrunner.core.states import AttemptState
+
+
+def reap(draft: Draft) -> None:
+    for instance in draft.all_instances():
+        if _is_orphan(draft, instance):
+            _reap_one(draft, instance)
+
+
+def _is_orphan(draft: Draft, instance: Instance) -> bool:
+    if instance.state not in (InstanceState.PENDING, InstanceState.RUNNING):
+        return False
+    age_s = (draft.now - instance.launched_at).total_seconds()
+    if instance.installation != draft.snapshot.installation:
+        return False
+    if age_s < draft.limits.orphan_min_age_s:
+        return False
+    owner = draft.attempts.get(instance.attempt_id or "")
+    if owner is None or not owner.state.live:
+        return True
+    # One attempt holds one instance; a second one with its tag is nobody's.
+    return owner.instance_id not in (None, instance.id)
+
+
+def _reap_one(draft: Draft, instance: Instance) -> None:
+    attempt = draft.attempts.get(instance.attempt_id or "")
+    job = draft.jobs.get(instance.job_id or "")
+    if attempt is not None and not attempt.state.live:
+        why = "its instance turned up after it was given up"
+        draft.wind_down(attempt, EndReason.ORPHANED, why)
+    elif attempt is None and job is not None and instance.attempt_id is not None:
+        draft.mark(
+            _adopted(draft, instance, job.id, instance.attempt_id),
+            "adopted",
+            "an instance of this job has no attempt on record",
+            instance=instance.id,
+        )
+    else:
+        draft.terminate(instance, f"no live attempt owns {instance.id}")
+
+
+def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> Attempt:
+    """A record for an instance that our store knows nothing of (restored from a backup)."""
+    price, dearest = _prices(draft, instance)
+    return Attempt(
+        id=attempt_id,
+        job_id=job_id,
+        generation=generation_of(attempt_id) or 0,
+        state=AttemptState.TERMINATING,
+        offer=Offer(
+            pool=instance.pool,
+            market=instance.market,
+            price_usd_micros_hour=price,
+            dearest_usd_micros_hour=dearest,
+        ),
+        intent_at=instance.launched_at,
+        paid_until=draft.now + dt.timedelta(seconds=draft.limits.orphan_stop_s),
+        first_paid_s=draft.limits.orphan_stop_s,
+        step_before=draft.head_step(job_id),
+        instance_id=instance.id,
+        launched_at=instance.launched_at,
+        ending=EndReason.ORPHANED,
+        ending_at=draft.now,
+    )
+
+
+def _prices(draft: Draft, instance: Instance) -> tuple[int, int]:
+    """Now and at the dearest; a pool without a known price is booked like the dearest we know."""
+    same = [
+        offer
+        for offer in draft.snapshot.offers
+        if offer.pool == instance.pool and offer.market is instance.market
+    ]
+    known = same or list(draft.snapshot.offers)
+    if not known:
+        return 0, 0
+    dearest = max(offer.dearest_usd_micros_hour for offer in known)
+    return (same[0].price_usd_micros_hour if same else dearest), dearest

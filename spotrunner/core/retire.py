@@ -1,0 +1,112 @@
+"""End what is over. First the agent is told to stop (it saves, commits and powers off); only what
+did not end itself in its time is terminated."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from spotrunner.core.draft import Draft
+from spotrunner.core.model import Attempt, EndReason, InstanceState, Limits
+from spotrunner.core.states import AttemptState, JobState
+
+_ENDINGS = {
+    JobState.CANCELLED: EndReason.CANCELLED,
+    JobState.SUCCEEDED: EndReason.DONE,
+    JobState.FAILED: EndReason.FAILED,
+}
+
+
+def retire(draft: Draft) -> None:
+    for attempt in draft.live():
+        if attempt.state is not AttemptState.TERMINATING:
+            _stop(draft, attempt)
+        if draft.attempts[attempt.id].state is AttemptState.TERMINATING:
+            _enforce(draft, draft.attempts[attempt.id])
+
+
+def _stop(draft: Draft, attempt: Attempt) -> None:
+    """The first reason for which the attempt is over, if there is one."""
+    job = draft.jobs[attempt.job_id]
+    if job.state.over:
+        if not waits_for_free(draft, attempt):
+            draft.wind_down(attempt, _ENDINGS[job.state], f"the job is {job.state.value}")
+    elif is_superseded(draft, attempt):
+        if not waits_for_free(draft, attempt):
+            reason = EndReason.SILENT if is_silent(draft, attempt) else EndReason.SUPERSEDED
+            draft.wind_down(attempt, reason, "a later attempt has taken HEAD over")
+    elif draft.now > attempt.paid_until + _s(draft.limits.unpaid_grace_s):
+        draft.wind_down(attempt, EndReason.UNPAID, "its paid time is over")
+    elif attempt.state is AttemptState.INTERRUPTED:
+        _stop_interrupted(draft, attempt)
+    else:
+        _stop_slow_boot(draft, attempt)
+
+
+def _stop_interrupted(draft: Draft, attempt: Attempt) -> None:
+    assert attempt.notice is not None
+    if draft.now > attempt.notice.at + _s(draft.limits.free_idle_s):
+        why = "EC2 did not take it in time after its notice"
+        draft.wind_down(attempt, EndReason.INTERRUPTED, why)
+
+
+def _stop_slow_boot(draft: Draft, attempt: Attempt) -> None:
+    if attempt.launched_at is None or attempt.first_step_at is not None:
+        return
+    age_s = (draft.now - attempt.launched_at).total_seconds()
+    if draft.report(attempt) is None and age_s > draft.limits.first_report_s:
+        why = f"no report of its agent {age_s:.0f} s after the launch"
+        draft.wind_down(attempt, EndReason.BOOT, why)
+    elif age_s > draft.limits.first_step_s:
+        why = f"no step of training {age_s:.0f} s after the launch"
+        draft.wind_down(attempt, EndReason.BOOT, why)
+
+
+def _enforce(draft: Draft, attempt: Attempt) -> None:
+    """Terminate what had its time. Asked again every round until EC2 lists it as ended."""
+    instance = draft.instance(attempt)
+    if instance is None or instance.state in (InstanceState.ENDING, InstanceState.ENDED):
+        return
+    if waits_for_free(draft, attempt):
+        return
+    assert attempt.ending is not None
+    assert attempt.ending_at is not None
+    if draft.now >= attempt.ending_at + _s(_grace_s(attempt.ending, draft.limits)):
+        draft.terminate(instance, f"{attempt.id}: {attempt.ending.value}, and still there")
+
+
+def _grace_s(ending: EndReason, limits: Limits) -> int:
+    """How long an attempt may take to end itself. Whoever has nothing left to save gets less, and
+    whoever cannot hear us gets nothing."""
+    if ending in (EndReason.SILENT, EndReason.UNPAID, EndReason.LOST, EndReason.BOOT):
+        return 0
+    if ending in (EndReason.DONE, EndReason.FAILED, EndReason.SUPERSEDED, EndReason.FAULT):
+        return limits.done_s
+    return limits.stop_s
+
+
+# -- facts that other phases ask for too -------------------------------------------------------
+
+
+def is_silent(draft: Draft, attempt: Attempt) -> bool:
+    """It has reported once, and not for too long."""
+    report = draft.report(attempt)
+    return report is not None and draft.now > report.at + _s(draft.limits.silent_s)
+
+
+def is_superseded(draft: Draft, attempt: Attempt) -> bool:
+    head = draft.head(attempt.job_id)
+    return head is not None and head.generation > attempt.generation
+
+
+def waits_for_free(draft: Draft, attempt: Attempt) -> bool:
+    """EC2 has announced to take it in its first hour: that hour is free if EC2 does it, so nobody
+    else ends it, until the grace or the paid time is over."""
+    if attempt.notice is None or attempt.launched_at is None:
+        return False
+    first_hour = attempt.launched_at + _s(draft.limits.first_hour_notice_s)
+    patience = attempt.notice.at + _s(draft.limits.free_idle_s)
+    return attempt.notice.at <= first_hour and draft.now <= min(patience, attempt.paid_until)
+
+
+def _s(seconds: int) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)

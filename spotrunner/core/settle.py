@@ -1,0 +1,318 @@
+"""Follow the facts: move jobs and attempts to where the evidence says they are.
+
+Only positive evidence moves anything: "not in the listing" proves nothing, and a region that did
+not answer is unknown, not empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+from spotrunner.core.draft import Draft
+from spotrunner.core.market import price_at
+from spotrunner.core.model import (
+    Attempt,
+    CommandVerb,
+    EndedBy,
+    EndReason,
+    Instance,
+    InstanceState,
+    Job,
+    Market,
+    Phase,
+    Refusal,
+    Refused,
+    Report,
+)
+from spotrunner.core.money import accrued, billed, hour_index, is_free, usd
+from spotrunner.core.states import AttemptState, JobState, advance
+
+# What an agent's last word means for its attempt.
+_LAST_WORDS = {
+    Phase.DONE: EndReason.DONE,
+    Phase.FAILED: EndReason.FAILED,
+    Phase.UNPAID: EndReason.UNPAID,
+    Phase.FENCED: EndReason.SUPERSEDED,
+    Phase.STOPPED: EndReason.CANCELLED,
+}
+
+
+def settle(draft: Draft) -> None:
+    _obey_users(draft)
+    for attempt in draft.live():
+        _settle_attempt(draft, attempt.id)
+    for job in list(draft.jobs.values()):
+        _settle_job(draft, job)
+
+
+# -- users -------------------------------------------------------------------------------------
+
+
+def _obey_users(draft: Draft) -> None:
+    for command in draft.snapshot.commands:
+        job = draft.jobs.get(command.job_id)
+        if job is not None and not job.state.over:
+            if command.verb is CommandVerb.CANCEL:
+                cancelled = advance(job, JobState.CANCELLED, reason="cancelled by the user")
+                draft.mark(cancelled, "cancelled", "the user asked for it")
+            else:
+                asked = dataclasses.replace(job, checkpoints_asked=job.checkpoints_asked + 1)
+                draft.mark(asked, "checkpoint-asked", "the user asked for a checkpoint now")
+        draft.done(command.id)
+
+
+# -- attempts ----------------------------------------------------------------------------------
+
+
+def _settle_attempt(draft: Draft, attempt_id: str) -> None:
+    """The attempt's facts in the order in which they can have happened."""
+    attempt = draft.attempts[attempt_id]
+    instance = draft.instance(attempt)
+    if instance is not None:
+        attempt = _follow_launch(draft, attempt, instance)
+        attempt = _note_prices(draft, attempt, instance)
+    report = draft.report(attempt)
+    if report is not None:
+        attempt = _follow_report(draft, attempt, report)
+    if instance is not None and instance.state is InstanceState.ENDED:
+        _end(draft, attempt, instance.ended_at or draft.now, instance.ended_by)
+    elif instance is not None and instance.state is InstanceState.ENDING:
+        _follow_ending(draft, attempt, instance)
+    elif instance is None:
+        _miss(draft, attempt)
+
+
+def _follow_launch(draft: Draft, attempt: Attempt, instance: Instance) -> Attempt:
+    if attempt.instance_id is None or attempt.launched_at is None:
+        attempt = dataclasses.replace(
+            attempt, instance_id=instance.id, launched_at=instance.launched_at
+        )
+        draft.update(attempt)
+    if attempt.state is AttemptState.PENDING:
+        attempt = advance(attempt, AttemptState.REQUESTED)
+        draft.mark(attempt, "found", "EC2 lists an instance of this attempt", instance=instance.id)
+    if attempt.state is AttemptState.REQUESTED and instance.state is InstanceState.RUNNING:
+        attempt = advance(attempt, AttemptState.STARTING)
+        draft.mark(attempt, "starting", "its instance runs", instance=instance.id)
+    return attempt
+
+
+def _note_prices(draft: Draft, attempt: Attempt, instance: Instance) -> Attempt:
+    """Record the price of each instance-hour as it starts. An hour whose price is not known yet
+    stays open and is reserved at the dearest."""
+    known = list(attempt.hour_prices_usd_micros)
+    end = instance.ended_at or draft.now
+    while len(known) <= hour_index(instance.launched_at, end):
+        start = instance.launched_at + dt.timedelta(hours=len(known))
+        price = (
+            price_at(draft.snapshot.quotes, attempt.offer.pool, start)
+            if attempt.offer.market is Market.SPOT
+            else attempt.offer.dearest_usd_micros_hour
+        )
+        if price is None:
+            break
+        known.append(price)
+    if len(known) == len(attempt.hour_prices_usd_micros):
+        return attempt
+    attempt = dataclasses.replace(attempt, hour_prices_usd_micros=tuple(known))
+    draft.update(attempt)
+    return attempt
+
+
+def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    if attempt.state in (AttemptState.PENDING, AttemptState.REQUESTED):
+        if attempt.state is AttemptState.PENDING:
+            attempt = advance(attempt, AttemptState.REQUESTED)
+        attempt = advance(attempt, AttemptState.STARTING)
+        draft.mark(attempt, "starting", "its agent reported")
+    if report.first_step_at is not None and attempt.first_step_at is None:
+        attempt = dataclasses.replace(attempt, first_step_at=report.first_step_at)
+        if attempt.state is AttemptState.STARTING:
+            attempt = advance(attempt, AttemptState.RUNNING)
+        draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
+    if report.notice is not None and attempt.notice is None:
+        attempt = _follow_notice(draft, attempt, report)
+    ending = _LAST_WORDS.get(report.phase)
+    if ending is not None and attempt.state is not AttemptState.TERMINATING:
+        detail = "\n".join((report.message, *report.log_tail)).strip()
+        draft.wind_down(attempt, ending, report.message or report.phase.value, detail)
+        attempt = draft.attempts[attempt.id]
+    return attempt
+
+
+def _follow_notice(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    assert report.notice is not None
+    attempt = dataclasses.replace(attempt, notice=report.notice)
+    if attempt.state in (AttemptState.STARTING, AttemptState.RUNNING):
+        attempt = advance(attempt, AttemptState.INTERRUPTED)
+    draft.mark(
+        attempt,
+        "notice",
+        f"EC2 takes the instance at {report.notice.at:%H:%M:%S}",
+        step=report.step,
+        seen_at=report.notice.seen_at.isoformat(),
+    )
+    _avoid(draft, attempt, "EC2 interrupted an attempt here")
+    return attempt
+
+
+def _avoid(draft: Draft, attempt: Attempt, message: str) -> None:
+    draft.refuse(
+        Refusal(
+            pool=attempt.offer.pool,
+            market=attempt.offer.market,
+            at=draft.now,
+            meaning=Refused.CAPACITY,
+            message=message,
+        )
+    )
+
+
+def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
+    """Shutting down: it will not come back, and a replacement need not wait for its end."""
+    if attempt.state in (AttemptState.INTERRUPTED, AttemptState.TERMINATING):
+        return
+    reason = _reason(attempt, instance.ended_by)
+    draft.wind_down(attempt, reason, f"its instance is shutting down ({_by(instance.ended_by)})")
+    if instance.ended_by is EndedBy.EC2:
+        _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+
+
+def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> None:
+    if by is EndedBy.EC2 and attempt.notice is None and attempt.ending is None:
+        _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+    ended = dataclasses.replace(attempt, ended_at=at)
+    cost = _final_cost(ended, at, by)
+    ended = advance(
+        ended,
+        AttemptState.ENDED,
+        end_reason=_reason(attempt, by),
+        cost_usd_micros=cost,
+        step_after=draft.head_step(attempt.job_id),
+    )
+    why = f"{_by(by)}; cost {usd(cost)}"
+    draft.mark(
+        ended,
+        "ended",
+        why,
+        reason=ended.end_reason.value if ended.end_reason else None,
+        cost_usd=cost / 1_000_000,
+    )
+    draft.archive(ended)
+
+
+def _final_cost(attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> int:
+    if attempt.launched_at is None:
+        return 0
+    if is_free(attempt.offer.market, attempt.launched_at, at, by):
+        return 0
+    seconds = int((at - attempt.launched_at).total_seconds())
+    # An hour whose price we never learned is booked at the dearest: when in doubt, the dearer case.
+    dearest = attempt.offer.dearest_usd_micros_hour
+    return billed(seconds, attempt.hour_prices_usd_micros, dearest)
+
+
+def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
+    if by is EndedBy.EC2:
+        # What finished before EC2 took it has finished.
+        finished = attempt.ending in (EndReason.DONE, EndReason.FAILED, EndReason.CANCELLED)
+        return attempt.ending if finished and attempt.ending else EndReason.INTERRUPTED
+    if attempt.ending is not None:
+        return attempt.ending
+    if attempt.notice is not None:
+        return EndReason.INTERRUPTED
+    return EndReason.FAULT
+
+
+def _by(by: EndedBy | None) -> str:
+    return {
+        EndedBy.EC2: "EC2 took the instance",
+        EndedBy.US: "we ended the instance",
+        EndedBy.ITSELF: "the instance powered itself off",
+        EndedBy.FAULT: "EC2 reports a fault of its own",
+    }.get(by or EndedBy.UNKNOWN, "the instance has ended")
+
+
+def _miss(draft: Draft, attempt: Attempt) -> None:
+    """No listing shows it. That proves something only together with time."""
+    sent = attempt.launched_at or attempt.sent_at or attempt.intent_at
+    if draft.now < sent + dt.timedelta(seconds=draft.limits.lost_s):
+        return
+    if draft.snapshot.instances.get(attempt.offer.pool.region) is None:
+        return
+    if attempt.instance_id is None:
+        if attempt.state is not AttemptState.TERMINATING:
+            draft.wind_down(attempt, EndReason.LOST, "nothing of its launch was seen in time")
+        _give_up(draft, draft.attempts[attempt.id])
+    elif attempt.instance_id in draft.snapshot.not_found:
+        _give_up(draft, attempt)
+
+
+def _give_up(draft: Draft, attempt: Attempt) -> None:
+    """End it without an instance to show for it. What it was reserved for stays booked: when in
+    doubt, the dearer case; if the instance turns up, the reaper opens the attempt again."""
+    if attempt.launched_at is None and draft.now < attempt.paid_until:
+        return
+    cost = accrued(attempt, min(draft.now, attempt.paid_until))
+    ended = advance(
+        attempt,
+        AttemptState.ENDED,
+        ended_at=draft.now,
+        end_reason=attempt.ending or EndReason.LOST,
+        cost_usd_micros=cost,
+        step_after=draft.head_step(attempt.job_id),
+    )
+    why = "EC2 does not know its instance any more" if attempt.instance_id else "it never showed up"
+    draft.mark(ended, "ended", why, reason=EndReason.LOST.value, cost_usd=cost / 1_000_000)
+    draft.archive(ended)
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+
+def _settle_job(draft: Draft, job: Job) -> None:
+    """Success is read from HEAD, never from a report; failure from how its attempts ended."""
+    if job.state.over:
+        if job.ended_at is None:
+            draft.update(dataclasses.replace(job, ended_at=draft.now))
+        return
+    head = draft.head(job.id)
+    if head is not None and head.done:
+        done = advance(job, JobState.SUCCEEDED, pause=None, reason="", ended_at=draft.now)
+        draft.mark(done, "succeeded", "HEAD names its outputs", step=head.step, outputs=head.done)
+        return
+    why = _hopeless(draft, job)
+    if why is not None and job.state is not JobState.QUEUED:
+        failed = advance(job, JobState.FAILED, pause=None, reason=why, ended_at=draft.now)
+        draft.mark(failed, "failed", why)
+
+
+def _hopeless(draft: Draft, job: Job) -> str | None:
+    attempts = draft.of(job.id)
+    failures = [attempt for attempt in attempts if attempt.ending is EndReason.FAILED]
+    if len(failures) > job.spec.retries:
+        return (
+            f"the trainer failed {len(failures)} time(s), {job.spec.retries} retries were allowed:"
+            f" {failures[-1].end_detail}"
+        )
+    held = [attempt for attempt in attempts if attempt.step_after is not None and _tried(attempt)]
+    fruitless = 0
+    for attempt in reversed(held):
+        if attempt.step_after is not None and attempt.step_after > attempt.step_before:
+            break
+        fruitless += 1
+    if fruitless >= draft.limits.fruitless_attempts:
+        return (
+            f"{fruitless} attempts in a row brought no later checkpoint than step"
+            f" {draft.head_step(job.id)}: {held[-1].end_detail or held[-1].end_reason}"
+        )
+    return None
+
+
+def _tried(attempt: Attempt) -> bool:
+    """Did it have a fair chance? A refusal, and an interruption before the first step, say
+    nothing about the job."""
+    if attempt.launched_at is None:
+        return False
+    return attempt.first_step_at is not None or attempt.end_reason is not EndReason.INTERRUPTED
