@@ -133,19 +133,16 @@ class Draft:
     def launch(self, attempt: Attempt, why: str) -> None:
         self._launches.append(Launch(attempt=attempt, why=why))
 
-    def archive(self, attempt: Attempt) -> None:
-        self._archives.append(Archive(box=attempt.id, job_id=attempt.job_id))
+    def archive(self, box: str, job_id: str) -> None:
+        self._archives.append(Archive(box=box, job_id=job_id))
 
     @property
     def launches(self) -> int:
         return len(self._launches)
 
     def plan(self) -> Plan:
-        changed = [
-            value
-            for value in (*self.jobs.values(), *self.attempts.values())
-            if self._known.get(value.id) != value
-        ]
+        values: tuple[Job | Attempt, ...] = (*self.jobs.values(), *self.attempts.values())
+        changed = [value for value in values if self._known.get(value.id) != value]
         return Plan(
             jobs=tuple(value for value in changed if isinstance(value, Job)),
             attempts=tuple(value for value in changed if isinstance(value, Attempt)),

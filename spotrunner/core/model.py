@@ -441,6 +441,7 @@ class Limits:
     # what was ordered to stop, and what has finished, gets this long to end itself
     stop_s: int = 300
     done_s: int = 60
+    archives_a_round: int = 20
     # -- failures
     fruitless_attempts: int = 3
     # past `paid_until` before we end what should have ended itself
@@ -465,6 +466,8 @@ class Snapshot:
     # instance ids that describe-by-id answered NotFound for
     not_found: frozenset[str] = frozenset()
     reports: Mapping[str, Report] = field(default_factory=dict)  # by attempt
+    # When the mail was last read: an agent is silent only as far as we listened. None: just now.
+    mail_at: dt.datetime | None = None
     # by job; a job whose HEAD could not be read is absent, one without a HEAD yet is None
     heads: Mapping[str, Head | None] = field(default_factory=dict)
     # every attempt id that the mail knows, so that a restored store hands out no old generation

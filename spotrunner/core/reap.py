@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.ids import generation_of
+from spotrunner.core.ids import generation_of, job_of
 from spotrunner.core.model import (
     Attempt,
     EndReason,
@@ -24,6 +24,7 @@ def reap(draft: Draft) -> None:
     for instance in draft.all_instances():
         if _is_orphan(draft, instance):
             _reap_one(draft, instance)
+    _clear_mail(draft)
 
 
 def _is_orphan(draft: Draft, instance: Instance) -> bool:
@@ -56,6 +57,21 @@ def _reap_one(draft: Draft, instance: Instance) -> None:
         )
     else:
         draft.terminate(instance, f"no live attempt owns {instance.id}")
+
+
+def _clear_mail(draft: Draft) -> None:
+    """The letters of ended attempts go to their jobs, so that `mail/` lists the living only. A
+    job that is not in the snapshot is over."""
+    ended = [box for box in sorted(draft.snapshot.boxes) if not _is_live(draft, box)]
+    for box in ended[: draft.limits.archives_a_round]:
+        draft.archive(box, job_of(box))
+
+
+def _is_live(draft: Draft, box: str) -> bool:
+    attempt = draft.attempts.get(box)
+    if attempt is None:
+        return job_of(box) in draft.jobs
+    return attempt.state.live
 
 
 def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> Attempt:

@@ -53,8 +53,9 @@ def _stop_slow_boot(draft: Draft, attempt: Attempt) -> None:
     if attempt.launched_at is None or attempt.first_step_at is not None:
         return
     age_s = (draft.now - attempt.launched_at).total_seconds()
-    if draft.report(attempt) is None and age_s > draft.limits.first_report_s:
-        why = f"no report of its agent {age_s:.0f} s after the launch"
+    listened_s = (_listened_until(draft) - attempt.launched_at).total_seconds()
+    if draft.report(attempt) is None and listened_s > draft.limits.first_report_s:
+        why = f"no report of its agent {listened_s:.0f} s after the launch"
         draft.wind_down(attempt, EndReason.BOOT, why)
     elif age_s > draft.limits.first_step_s:
         why = f"no step of training {age_s:.0f} s after the launch"
@@ -90,7 +91,7 @@ def _grace_s(ending: EndReason, limits: Limits) -> int:
 def is_silent(draft: Draft, attempt: Attempt) -> bool:
     """It has reported once, and not for too long."""
     report = draft.report(attempt)
-    return report is not None and draft.now > report.at + _s(draft.limits.silent_s)
+    return report is not None and _listened_until(draft) > report.at + _s(draft.limits.silent_s)
 
 
 def is_superseded(draft: Draft, attempt: Attempt) -> bool:
@@ -106,6 +107,11 @@ def waits_for_free(draft: Draft, attempt: Attempt) -> bool:
     first_hour = attempt.launched_at + _s(draft.limits.first_hour_notice_s)
     patience = attempt.notice.at + _s(draft.limits.free_idle_s)
     return attempt.notice.at <= first_hour and draft.now <= min(patience, attempt.paid_until)
+
+
+def _listened_until(draft: Draft) -> dt.datetime:
+    """An outage of the mail is ours, not the agents'."""
+    return draft.snapshot.mail_at or draft.now
 
 
 def _s(seconds: int) -> dt.timedelta:

@@ -199,7 +199,6 @@ def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) ->
         reason=ended.end_reason.value if ended.end_reason else None,
         cost_usd=cost / 1_000_000,
     )
-    draft.archive(ended)
 
 
 def _final_cost(attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> int:
@@ -265,7 +264,6 @@ def _give_up(draft: Draft, attempt: Attempt) -> None:
     )
     why = "EC2 does not know its instance any more" if attempt.instance_id else "it never showed up"
     draft.mark(ended, "ended", why, reason=EndReason.LOST.value, cost_usd=cost / 1_000_000)
-    draft.archive(ended)
 
 
 # -- jobs --------------------------------------------------------------------------------------
