@@ -1,0 +1,265 @@
+"""Do what was decided, and write down what came of it.
+
+The intent of each act is in the store before the act. Orders (the payments of running jobs) go
+first, then terminations, then launches; a round acts for a bounded time, and what it did not reach
+is decided again in the next one. Calls run in a bounded pool; only the round's thread changes
+states and writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Event,
+    LaunchRequest,
+    Refusal,
+    Refused,
+    Snapshot,
+)
+from spotrunner.core.plan import Archive, Plan, PostOrder, Terminate
+from spotrunner.core.states import AttemptState, advance
+from spotrunner.ports import (
+    Changes,
+    Clock,
+    Cloud,
+    Launched,
+    LaunchRefused,
+    Mailbox,
+    Misconfigured,
+    NotAuthorized,
+    PortError,
+    StaleEpoch,
+    Store,
+    Throttled,
+)
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+ROUND_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """`request_for` makes the request of an attempt that is launched for the first time; it may
+    raise Unavailable (later), Misconfigured and NotAuthorized (this region cannot be used)."""
+
+    store: Store
+    cloud: Cloud
+    mailbox: Mailbox
+    request_for: Callable[[Attempt], LaunchRequest]
+    clock: Clock
+    executor: Executor
+
+    def act(self, plan: Plan, snapshot: Snapshot, epoch: int) -> bool:
+        """True when a launch was refused, so that another pool should be tried at once."""
+        round_ = _Round(self, plan, snapshot, epoch)
+        round_.post(plan.orders)
+        round_.terminate(plan.terminations)
+        refused = round_.launch([launch.attempt.id for launch in plan.launches])
+        round_.archive(plan.archives)
+        return refused
+
+
+class _Round:
+    """The acts of one round, with the attempts as they are after each."""
+
+    def __init__(self, actor: Actor, plan: Plan, snapshot: Snapshot, epoch: int) -> None:
+        self._actor = actor
+        self._epoch = epoch
+        self._attempts = {a.id: a for a in (*snapshot.attempts, *plan.attempts)}
+        self._deadline = time.monotonic() + ROUND_S
+
+    # -- the four kinds of acts ----------------------------------------------------------------
+
+    def post(self, orders: Sequence[PostOrder]) -> None:
+        def post_one(act: PostOrder) -> None:
+            self._actor.mailbox.post_order(act.order)
+
+        posted = []
+        for act, error in self._each(post_one, orders):
+            if error is None:
+                attempt = self._attempts[act.order.attempt]
+                posted.append(dataclasses.replace(attempt, order_posted_n=act.order.n))
+            elif isinstance(error, StaleEpoch):
+                raise error
+            else:
+                log.warning("order not posted", box=act.order.box, error=str(error))
+        self._write(posted)
+
+    def terminate(self, acts: Sequence[Terminate]) -> None:
+        def terminate_one(act: Terminate) -> None:
+            self._actor.cloud.terminate(act.region, [act.instance_id])
+
+        for act, error in self._each(terminate_one, acts):
+            if error is None:
+                log.info("terminated", instance=act.instance_id, why=act.why)
+            else:
+                log.warning("not terminated", instance=act.instance_id, error=str(error))
+
+    def launch(self, attempt_ids: Sequence[str]) -> bool:
+        ordered = [
+            self._attempts[attempt_id]
+            for attempt_id in attempt_ids
+            if self._has_its_order(self._attempts[attempt_id])
+        ]
+        ready, refused = self._with_requests(ordered)
+        # From here on the outcome may be unknown: the store says so before EC2 is asked.
+        sent_at = self._actor.clock.now()
+        ready = [dataclasses.replace(attempt, sent_at=sent_at) for attempt in ready]
+        self._write(ready)
+        launched: dict[str, Launched] = {}
+
+        def send(attempt: Attempt) -> None:
+            assert attempt.request is not None
+            launched[attempt.id] = self._actor.cloud.launch(attempt.request)
+
+        for attempt, error in self._each(send, ready):
+            if error is None:
+                self._launched(attempt, launched[attempt.id])
+            else:
+                refused = self._not_launched(attempt, error) or refused
+        return refused
+
+    def archive(self, acts: Sequence[Archive]) -> None:
+        def archive_one(act: Archive) -> None:
+            self._actor.mailbox.archive(act.box, act.job_id)
+
+        for act, error in self._each(archive_one, acts):
+            if error is not None:
+                log.warning("letters not moved", box=act.box, error=str(error))
+
+    # -- launches ------------------------------------------------------------------------------
+
+    def _has_its_order(self, attempt: Attempt) -> bool:
+        """An instance must find how long it is paid for before it can exist."""
+        return attempt.order is not None and attempt.order_posted_n >= attempt.order.n
+
+    def _with_requests(self, attempts: Sequence[Attempt]) -> tuple[list[Attempt], bool]:
+        """The attempts with a request to send; those that cannot have one are refused."""
+        requests: dict[str, LaunchRequest] = {}
+        fresh = [attempt for attempt in attempts if attempt.request is None]
+
+        def make(attempt: Attempt) -> None:
+            requests[attempt.id] = self._actor.request_for(attempt)
+
+        refused = False
+        for attempt, error in self._each(make, fresh):
+            if error is not None:
+                refused = self._not_launched(attempt, error) or refused
+        ready = [
+            dataclasses.replace(attempt, request=requests.get(attempt.id, attempt.request))
+            for attempt in attempts
+        ]
+        return [attempt for attempt in ready if attempt.request is not None], refused
+
+    def _launched(self, attempt: Attempt, launched: Launched) -> None:
+        requested = advance(
+            attempt,
+            AttemptState.REQUESTED,
+            instance_id=launched.instance_id,
+            launched_at=launched.at,
+        )
+        why = f"EC2 gave {launched.instance_id} in {attempt.offer.pool}"
+        self._write([requested], self._event(requested, "launched", why))
+
+    def _not_launched(self, attempt: Attempt, error: PortError) -> bool:
+        """True when it is over with this attempt; else the outcome is unknown or a later round
+        asks again, with the same bytes."""
+        refusal = _refusal_of(attempt, error, self._actor)
+        if refusal is None:
+            kind = "throttled" if isinstance(error, Throttled) else "launch-unknown"
+            self._write([], self._event(attempt, kind, str(error)))
+            return False
+        ended = advance(
+            attempt,
+            AttemptState.ENDED,
+            ended_at=refusal.at,
+            end_reason=EndReason.REFUSED,
+            end_detail=str(error),
+            cost_usd_micros=0,
+        )
+        why = f"{refusal.meaning.value}: {error}"
+        self._write([ended], self._event(ended, "refused", why), [refusal])
+        return True
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _each(
+        self, call: Callable[[T], None], values: Iterable[T]
+    ) -> Iterator[tuple[T, PortError | None]]:
+        """Call for each value in the pool while the round has time; how each one ended."""
+        asked = []
+        for value in values:
+            if time.monotonic() < self._deadline:
+                asked.append((value, self._actor.executor.submit(_outcome, call, value)))
+        for value, future in asked:
+            yield value, future.result()
+
+    def _event(self, attempt: Attempt, kind: str, why: str) -> Event:
+        pool = attempt.offer.pool
+        return Event(
+            at=self._actor.clock.now(),
+            job_id=attempt.job_id,
+            subject=attempt.id,
+            kind=kind,
+            why=why,
+            data={"pool": str(pool), "instance": attempt.instance_id},
+        )
+
+    def _write(
+        self,
+        attempts: Sequence[Attempt],
+        event: Event | None = None,
+        refusals: Sequence[Refusal] = (),
+    ) -> None:
+        for attempt in attempts:
+            self._attempts[attempt.id] = attempt
+        changes = Changes(
+            attempts=tuple(attempts),
+            events=(event,) if event else (),
+            refusals=tuple(refusals),
+        )
+        if changes:
+            self._actor.store.write(self._epoch, changes)
+        if event is not None:
+            log.info(event.kind, subject=event.subject, why=event.why, **event.data)
+
+
+def _outcome(call: Callable[[T], None], value: T) -> PortError | None:
+    try:
+        call(value)
+    except PortError as error:
+        return error
+    return None
+
+
+def _refusal_of(attempt: Attempt, error: PortError, actor: Actor) -> Refusal | None:
+    """What the error means for the pool; None when it says nothing of the launch's fate."""
+    if isinstance(error, LaunchRefused):
+        meaning, hints = error.meaning, error.hint_zones
+    elif isinstance(error, NotAuthorized):
+        meaning, hints = Refused.PERMISSION, ()
+    elif isinstance(error, Misconfigured):
+        meaning, hints = Refused.CONFIG, ()
+    else:
+        return None
+    return Refusal(
+        pool=attempt.offer.pool,
+        market=attempt.offer.market,
+        at=actor.clock.now(),
+        meaning=meaning,
+        message=str(error),
+        hint_zones=hints,
+    )
