@@ -1,0 +1,223 @@
+"""The user-data of an instance: a plain bash script that arms the fail-safe timer, fetches the
+agent and starts it.
+
+The same text runs on EC2 and in the lab. It calls every tool by its bare name, never sets PATH,
+and powers off through one function that refuses on any machine but the one it was rendered for.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+# EC2's limit for user-data before base64.
+MAX_BYTES = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boot:
+    """What the user-data of one attempt is rendered from.
+
+    `first_step_s` is the paid time that the launch reserved: the instance powers off after it
+    unless the agent has been paid on. `endpoint_url` replaces AWS's own endpoints (the lab).
+    """
+
+    attempt: str
+    job: str
+    installation: str
+    bucket: str
+    region: str
+    archive_url: str
+    archive_sha256: str
+    first_step_s: int
+    endpoint_url: str | None = None
+
+
+def user_data(boot: Boot) -> str:
+    """The script, at most MAX_BYTES long."""
+    assert boot.first_step_s >= 60, "the timer of `shutdown` counts whole minutes"
+    variables = {
+        "attempt": boot.attempt,
+        "archive_url": boot.archive_url,
+        "archive_sha256": boot.archive_sha256,
+        "agent_json": _agent_json(boot),
+        "first_step_minutes": str(boot.first_step_s // 60),
+    }
+    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+    script = _HEAD + lines + _BODY
+    assert len(script.encode()) <= MAX_BYTES, f"user-data of {len(script.encode())} bytes"
+    return script
+
+
+def _agent_json(boot: Boot) -> str:
+    """What the agent reads at every start of it, also after a crash."""
+    return json.dumps(
+        {
+            "attempt": boot.attempt,
+            "job": boot.job,
+            "installation": boot.installation,
+            "bucket": boot.bucket,
+            "region": boot.region,
+            "first_step_s": boot.first_step_s,
+            "endpoint_url": boot.endpoint_url,
+        }
+    )
+
+
+_HEAD = """\
+#!/bin/bash
+# The boot of one spotrunner attempt, rendered by spotrunner/core/boot.py.
+# Tools are called by their bare names and PATH is never set: the lab puts stand-ins first on it.
+set -u
+"""
+
+_BODY = r"""
+root="${SPOTRUNNER_ROOT:-}"
+imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
+home="$root/opt/spotrunner/$archive_sha256"
+state="$root/var/lib/spotrunner"
+
+say() { echo "spotrunner $(date -u +%H:%M:%S) $*"; }
+
+# The newest Python that the agent can run on; one that cannot speak TLS is of no use.
+find_python() {
+  local name
+  for name in python3.{30..10} python3; do
+    if "$name" -c 'import sys, ssl, tarfile; sys.exit(sys.version_info < (3, 10))' 2> /dev/null
+    then
+      command -v "$name"
+      return
+    fi
+  done
+  return 1
+}
+
+# fetch SECONDS METHOD URL [HEADER]: the body on stdout; fails on a time-out and on HTTP errors.
+fetch() {
+  if command -v curl > /dev/null; then
+    curl --silent --show-error --fail --max-time "$1" --request "$2" ${4:+--header "$4"} "$3"
+  else
+    "$(find_python)" -c '
+import shutil, sys, urllib.request
+timeout_s, method, url, *header = sys.argv[1:]
+request = urllib.request.Request(url, method=method, headers=dict(h.split(": ") for h in header))
+with urllib.request.urlopen(request, timeout=float(timeout_s)) as answer:
+    shutil.copyfileobj(answer, sys.stdout.buffer)
+' "$@"
+  fi
+}
+
+imds_get() {
+  local token
+  token="$(fetch 2 PUT "$imds/latest/api/token" "X-aws-ec2-metadata-token-ttl-seconds: 300")" &&
+    fetch 2 GET "$imds/latest/meta-data/$1" "X-aws-ec2-metadata-token: $token"
+}
+
+# Nitro names Amazon as the vendor; older Xen types (p3) say so in the BIOS or hypervisor only.
+is_ec2() {
+  grep -qs '^Amazon EC2' "$root/sys/class/dmi/id/sys_vendor" ||
+    grep -qis 'amazon' "$root/sys/class/dmi/id/bios_version" ||
+    grep -qis '^ec2' "$root/sys/hypervisor/uuid"
+}
+
+# In the lab an instance shares the machine of a person, so a system's own tool must not answer.
+has_standin() {
+  case "$(command -v shutdown)" in
+    '' | /bin/* | /sbin/* | /usr/bin/* | /usr/sbin/* | /usr/local/bin/* | /usr/local/sbin/*)
+      return 1 ;;
+  esac
+}
+
+may_end_here() {
+  if [ -e "$root/.spotrunner-lab-instance" ] || [ -n "$root" ]; then
+    has_standin && { [ -e "$root/.spotrunner-lab-instance" ] || is_ec2; }
+  else
+    is_ec2
+  fi
+}
+
+# power_off WHEN ("now" or "+MINUTES"): the only way to end this machine. Returns 1 where that
+# would be wrong, 2 where it cannot be known now.
+power_off() {
+  local serves
+  if ! may_end_here; then
+    say "refusing to power off ($1): this is neither EC2 nor an instance of the lab"
+    return 1
+  fi
+  if ! serves="$(imds_get tags/instance/spotrunner:attempt)"; then
+    say "cannot power off ($1) yet: the metadata service does not name an attempt"
+    return 2
+  fi
+  if [ "$serves" != "$attempt" ]; then
+    say "refusing to power off ($1): this instance serves '$serves', not $attempt"
+    return 1
+  fi
+  say "shutdown -P $1"
+  shutdown -P "$1"
+}
+
+# The fail-safe: without an agent that renews it the machine ends with its first paid step.
+arm_timer() {
+  local try left
+  for try in {1..100}; do
+    left=$((first_step_minutes - SECONDS / 60))
+    power_off "+$((left > 0 ? left : 0))"
+    case $? in
+      0) return 0 ;;
+      1) return 1 ;;
+    esac
+    say "try $try to arm the timer failed"
+    sleep 3
+  done
+  return 1
+}
+
+give_up() {
+  say "giving up: $*"
+  power_off now
+  exit 1
+}
+
+download() {
+  local try
+  mkdir -p "$root/opt/spotrunner" "$state" || return 1
+  for try in {1..20}; do
+    say "fetching the agent's archive, try $try"
+    if fetch 120 GET "$archive_url" > "$home.tar.gz" &&
+      echo "$archive_sha256  $home.tar.gz" | sha256sum --check --status; then
+      return 0
+    fi
+    sleep 3
+  done
+  return 1
+}
+
+# Under its digest, and visible only when complete.
+unpack() {
+  [ -d "$home" ] && return
+  rm -rf "$home.part" && mkdir "$home.part" &&
+    tar -xzf "$home.tar.gz" -C "$home.part" && mv "$home.part" "$home" && rm -f "$home.tar.gz"
+}
+
+# Stopped before docker when the machine goes down, so that it can still save and commit.
+start_agent() {
+  systemd-run --unit=spotrunner-agent \
+    --property=Restart=always --property=RestartSec=1 --property=StartLimitIntervalSec=0 \
+    --property=After=docker.service --property=KillMode=mixed --property=TimeoutStopSec=110 \
+    --property=StandardOutput=journal+console --property=StandardError=journal+console \
+    --setenv=PYTHONPATH="$home" --setenv=SPOTRUNNER_ROOT="$root" \
+    --setenv=AWS_EC2_METADATA_SERVICE_ENDPOINT="$imds" \
+    "$python" -sS -m spotrunner.app.agent "$state/agent.json"
+}
+
+arm_timer || { say "no timer, so nothing is started"; exit 1; }
+say "booting $attempt"
+python="$(find_python)" || give_up "no Python from 3.10 on was found"
+say "using $python"
+download || give_up "the agent's archive could not be had"
+unpack || give_up "the agent's archive could not be unpacked"
+printf '%s\n' "$agent_json" > "$state/agent.json" || give_up "the disk takes no file"
+start_agent || give_up "systemd did not start the agent"
+say "the agent runs"
+"""
