@@ -1,0 +1,71 @@
+"""Make the one request of an attempt: complete, so that a retry can send the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spotrunner.core.boot import Boot, user_data
+from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_token
+from spotrunner.core.model import Attempt, JobSpec, LaunchRequest
+from spotrunner.ports import Misconfigured, Objects, Sites, Store
+
+# The archive's URL has to live as long as a launch may be sent again, and a slow boot after it.
+URL_LIFETIME_S = 7200
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestMaker:
+    """`archive_key` is the agent's archive in the home bucket, named by its digest."""
+
+    store: Store
+    sites: Sites
+    objects: Objects
+    installation: str
+    bucket: str
+    home_region: str
+    archive_key: str
+    archive_sha256: str
+    endpoint_url: str | None
+
+    def __call__(self, attempt: Attempt) -> LaunchRequest:
+        """Raises Unavailable (ask again later), NotAuthorized, Misconfigured."""
+        job = self.store.job(attempt.job_id)
+        assert job is not None, f"{attempt.id} has no job"
+        pool = attempt.offer.pool
+        site = self.sites.site(pool.region)
+        subnet_id = site.subnets.get(pool.zone)
+        if subnet_id is None:
+            raise Misconfigured(f"no subnet in {pool.zone}: add one, or leave the zone out")
+        return LaunchRequest(
+            client_token=client_token(self.installation, attempt.id),
+            pool=pool,
+            market=attempt.offer.market,
+            image_id=self._image(job.spec, pool.region, pool.instance_type),
+            subnet_id=subnet_id,
+            user_data=user_data(self._boot(attempt)),
+            disk_gib=job.spec.disk_gib,
+            tags=(
+                ("Name", f"spotrunner {attempt.id}"),
+                (TAG_INSTALLATION, self.installation),
+                (TAG_JOB, attempt.job_id),
+                (TAG_ATTEMPT, attempt.id),
+            ),
+            security_group_ids=site.security_group_ids,
+            instance_profile=site.instance_profile,
+        )
+
+    def _image(self, spec: JobSpec, region: str, instance_type: str) -> str:
+        return dict(spec.amis).get(region) or self.sites.image(region, instance_type)
+
+    def _boot(self, attempt: Attempt) -> Boot:
+        return Boot(
+            attempt=attempt.id,
+            job=attempt.job_id,
+            installation=self.installation,
+            bucket=self.bucket,
+            region=self.home_region,
+            archive_url=self.objects.presigned(self.archive_key, URL_LIFETIME_S),
+            archive_sha256=self.archive_sha256,
+            first_step_s=attempt.first_paid_s,
+            endpoint_url=self.endpoint_url,
+        )
