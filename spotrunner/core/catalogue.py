@@ -271,9 +271,11 @@ def family_of(instance_type: str) -> str:
 
 def closest_name(word: str, names: Iterable[str]) -> str | None:
     """The name that a mistyped `word` most likely meant; None when nothing resembles it."""
-    lowered = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
+    scores = {
+        name: difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio() for name in names
+    }
+    likely = max(scores, key=lambda name: scores[name], default=None)
+    return likely if likely is not None and scores[likely] >= 0.6 else None
 
 
 def type_problem(instance_type: str) -> str | None:

@@ -1,0 +1,224 @@
+"""The daemon's settings: a YAML file, checked whole, with the line of everything that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    create_model,
+)
+
+from spotrunner.core import located
+from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
+from spotrunner.core.model import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The bucket that holds everything the installation knows, and its region."""
+
+    bucket: str
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """Where the HTTP API listens (port 0: any free one), and the file with its token."""
+
+    host: str
+    port: int
+    token_file: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the daemon is told at its start. `amis` is region -> type or family -> image id."""
+
+    home: Home
+    regions: tuple[str, ...]
+    endpoint_url: str | None
+    state_dir: Path
+    api: Api
+    tick_s: float
+    prices_every_s: float
+    instance_profile: str | None
+    security_groups: tuple[str, ...]
+    amis: Mapping[str, Mapping[str, str]]
+    limits: Limits
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "spotrunner.sqlite"
+
+    @property
+    def address_file(self) -> Path:
+        """Where the daemon writes its API's address and token file for the command line."""
+        return self.state_dir / "api.json"
+
+
+def read_settings(path: Path) -> Settings:
+    """Raises located.BadFile with all that is wrong, also when the file cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise located.BadFile(str(path), [located.Problem(message=what)]) from None
+    return parse_settings(text, str(path), path.parent)
+
+
+def parse_settings(text: str, file: str, folder: Path) -> Settings:
+    """`file` is named in errors; relative paths of the settings start at `folder`."""
+    document = located.read(text, file)
+    try:
+        checked = SettingsFile.model_validate(document.values)
+    except ValidationError as error:
+        found = located.located(error.errors(), document, SettingsFile)
+        raise located.BadFile(file, found) from None
+    return _settings(checked, folder)
+
+
+def _settings(file: SettingsFile, folder: Path) -> Settings:
+    state_dir = folder / file.state_dir.expanduser()
+    token_file = file.api.token_file
+    return Settings(
+        home=Home(bucket=file.home.bucket, region=file.home.region),
+        regions=file.regions,
+        endpoint_url=file.endpoint_url,
+        state_dir=state_dir,
+        api=Api(
+            host=file.api.host,
+            port=file.api.port,
+            token_file=folder / token_file.expanduser() if token_file else state_dir / "api-token",
+        ),
+        tick_s=file.tick_s,
+        prices_every_s=file.prices_every_s,
+        instance_profile=file.instance_profile,
+        security_groups=file.security_groups,
+        amis=file.amis,
+        limits=Limits(**file.limits.model_dump()),
+    )
+
+
+# -- what a value must be ----------------------------------------------------------------------
+
+
+def _region(value: str) -> str:
+    if (problem := region_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
+
+
+def _once(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return values
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError(
+            f"expected the name of an S3 bucket (3 to 63 of a-z 0-9 . -), found {value!r}"
+        )
+    return value
+
+
+def _loopback(value: str) -> str:
+    if value == "localhost":
+        return value
+    try:
+        if ipaddress.ip_address(value).is_loopback:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(
+        f"expected a loopback address such as 127.0.0.1, found {value!r}: the API has no TLS;"
+        " reach it from elsewhere through ssh -L"
+    )
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError(f"expected http://HOST:PORT or https://HOST, found {value!r}")
+    return value
+
+
+def _image(value: str) -> str:
+    if not re.fullmatch(r"ami-[0-9a-f]{8,17}", value):
+        raise ValueError(f"expected an image id such as ami-0123456789abcdef0, found {value!r}")
+    return value
+
+
+def _type_or_family(value: str) -> str:
+    families = {kind.family for kind in TYPES.values() if kind.refused is None}
+    if value in families:
+        return value
+    if "." not in value:
+        likely = closest_name(value, families)
+        raise ValueError(
+            f"{value} is no family of GPU instance types"
+            + (f"; nearest: {likely}" if likely else f"; known: {', '.join(sorted(families))}")
+        )
+    if (problem := type_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
+
+
+Region = Annotated[str, AfterValidator(_region)]
+Seconds = Annotated[float, Field(gt=0)]
+Words = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HomeFile(_Part):
+    bucket: Annotated[str, AfterValidator(_bucket)]
+    region: Region
+
+
+class ApiFile(_Part):
+    host: Annotated[str, AfterValidator(_loopback)] = "127.0.0.1"
+    port: Annotated[StrictInt, Field(ge=0, le=65_535)] = 7420
+    token_file: Path | None = None
+
+
+_LIMITS: dict[str, Any] = {
+    limit.name: (Annotated[StrictInt, Field(gt=0)], limit.default)
+    for limit in dataclasses.fields(Limits)
+}
+LimitsFile = create_model("LimitsFile", __base__=_Part, **_LIMITS)
+
+
+class SettingsFile(_Part):
+    """The file as it is written."""
+
+    home: HomeFile
+    regions: Annotated[tuple[Region, ...], Field(min_length=1), AfterValidator(_once)]
+    endpoint_url: Annotated[str, AfterValidator(_url)] | None = None
+    state_dir: Path
+    api: ApiFile = ApiFile()
+    tick_s: Seconds = 15
+    prices_every_s: Seconds = 600
+    instance_profile: Words | None = "spotrunner-agent"
+    security_groups: tuple[Words, ...] = ()
+    amis: dict[
+        Region,
+        dict[
+            Annotated[str, AfterValidator(_type_or_family)], Annotated[str, AfterValidator(_image)]
+        ],
+    ] = {}
+    limits: LimitsFile = LimitsFile()

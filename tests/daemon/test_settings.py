@@ -1,0 +1,131 @@
+"""The settings file: what it means, and the exact words for everything that can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spotrunner.core.located import BadFile
+from spotrunner.core.model import Limits
+from spotrunner.daemon.settings import parse_settings, read_settings
+
+LEAST = """\
+home: {bucket: my-spotrunner, region: us-east-1}
+regions: [us-east-1, us-west-2]
+state_dir: state
+"""
+
+FULL = """\
+home:
+  bucket: my-spotrunner
+  region: us-east-1
+regions: [us-east-1]
+endpoint_url: http://127.0.0.1:5000
+state_dir: /var/lib/spotrunner
+api: {host: "::1", port: 0, token_file: secrets/token}
+tick_s: 0.5
+prices_every_s: 60
+instance_profile: null
+security_groups: [sg-0123, default]
+amis:
+  us-east-1: {p3: ami-0123456789abcdef0, g5.xlarge: ami-01234567}
+limits: {step_s: 600, lost_s: 300}
+"""
+
+BAD = """\
+home:
+  bucket: My_Bucket
+  regoin: us-east-1
+regions: [us-east-1, us-est-2, us-east-1a]
+endpoint_url: localhost:5000
+state_dir: 5
+api: {host: 0.0.0.0, port: 99999, tokenfile: x}
+tick_s: soon
+prices_every_s: 0
+security_groups: sg-1
+amis:
+  us-east-1: {p3: ami-xyz, p9: ami-01234567, g4ad.xlarge: ami-01234567}
+limits:
+  intents_s: 10
+  lost_s: true
+  done_s: 1.5
+instance_profil: x
+"""
+
+BAD_WORDS = """\
+daemon.yaml:1: home.region: missing
+daemon.yaml:2: home.bucket: expected the name of an S3 bucket (3 to 63 of a-z 0-9 . -), \
+found 'My_Bucket'
+daemon.yaml:3: home.regoin: unknown key; did you mean region?
+daemon.yaml:4: regions.1: us-est-2 is not an AWS region; nearest: us-east-2
+daemon.yaml:4: regions.2: us-east-1a is a zone, not a region; its region is us-east-1
+daemon.yaml:5: endpoint_url: expected http://HOST:PORT or https://HOST, found 'localhost:5000'
+daemon.yaml:6: state_dir: expected a path, found 5
+daemon.yaml:7: api.host: expected a loopback address such as 127.0.0.1, found '0.0.0.0': \
+the API has no TLS; reach it from elsewhere through ssh -L
+daemon.yaml:7: api.port: expected at most 65535, found 99999
+daemon.yaml:7: api.tokenfile: unknown key; did you mean token_file?
+daemon.yaml:8: tick_s: expected a number, found 'soon'
+daemon.yaml:9: prices_every_s: expected more than 0, found 0
+daemon.yaml:10: security_groups: expected a list, found 'sg-1'
+daemon.yaml:12: amis.us-east-1.p3: expected an image id such as ami-0123456789abcdef0, \
+found 'ami-xyz'
+daemon.yaml:12: amis.us-east-1.p9: p9 is no family of GPU instance types; \
+known: g4dn, g5, g6, g6e, p3, p3dn, p4d, p4de, p5, p5en
+daemon.yaml:12: amis.us-east-1.g4ad.xlarge: g4ad.xlarge cannot be used: its GPU is AMD's, and \
+TensorFlow's builds here need CUDA; the nearest is g4dn.xlarge
+daemon.yaml:14: limits.intents_s: unknown key; did you mean intent_s?
+daemon.yaml:15: limits.lost_s: expected a whole number, found true
+daemon.yaml:16: limits.done_s: expected a whole number, found 1.5
+daemon.yaml:17: instance_profil: unknown key; did you mean instance_profile?"""
+
+
+def test_three_keys_are_enough(tmp_path: Path) -> None:
+    settings = parse_settings(LEAST, "daemon.yaml", tmp_path)
+    assert settings.home.bucket == "my-spotrunner"
+    assert settings.regions == ("us-east-1", "us-west-2")
+    assert settings.database == tmp_path / "state" / "spotrunner.sqlite"
+    assert settings.address_file == tmp_path / "state" / "api.json"
+    assert settings.api.token_file == tmp_path / "state" / "api-token"
+    assert (settings.api.host, settings.api.port) == ("127.0.0.1", 7420)
+    assert settings.instance_profile == "spotrunner-agent"
+    assert settings.limits == Limits()
+
+
+def test_every_key_is_taken(tmp_path: Path) -> None:
+    settings = parse_settings(FULL, "daemon.yaml", tmp_path)
+    assert settings.endpoint_url == "http://127.0.0.1:5000"
+    assert settings.state_dir == Path("/var/lib/spotrunner")
+    assert settings.api.token_file == tmp_path / "secrets" / "token"
+    assert (settings.tick_s, settings.prices_every_s) == (0.5, 60)
+    assert settings.instance_profile is None
+    assert settings.security_groups == ("sg-0123", "default")
+    assert settings.amis["us-east-1"]["g5.xlarge"] == "ami-01234567"
+    assert settings.limits == Limits(step_s=600, lost_s=300)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadFile) as caught:
+        parse_settings(BAD, "daemon.yaml", tmp_path)
+    assert str(caught.value) == BAD_WORDS
+
+
+def test_a_region_named_twice_is_refused(tmp_path: Path) -> None:
+    text = LEAST.replace("us-west-2", "us-east-1")
+    with pytest.raises(BadFile, match="regions: named twice: us-east-1"):
+        parse_settings(text, "daemon.yaml", tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    with pytest.raises(BadFile) as caught:
+        read_settings(path)
+    assert str(caught.value) == f"{path}: No such file or directory"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadFile, match="not UTF-8"):
+        read_settings(path)
