@@ -338,6 +338,8 @@ class Attempt:
     launched_at: dt.datetime | None = None
     first_step_at: dt.datetime | None = None
     notice: Notice | None = None
+    # When the first commit after the notice was done.
+    safe_at: dt.datetime | None = None
     # The price in force at the start of each instance-hour so far (core/money.billed).
     hour_prices_usd_micros: tuple[int, ...] = ()
     # The order that the agent should find, and the number of the last one that surely lies there.

@@ -133,6 +133,8 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
     if report.notice is not None and attempt.notice is None:
         attempt = _follow_notice(draft, attempt, report)
+    if attempt.notice is not None and attempt.safe_at is None:
+        attempt = _follow_save(draft, attempt, report)
     ending = _LAST_WORDS.get(report.phase)
     if ending is not None and attempt.state is not AttemptState.TERMINATING:
         detail = "\n".join((report.message, *report.log_tail)).strip()
@@ -154,6 +156,24 @@ def _follow_notice(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         seen_at=report.notice.seen_at.isoformat(),
     )
     _avoid(draft, attempt, "EC2 interrupted an attempt here")
+    return attempt
+
+
+def _follow_save(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    """The work is safe from the first commit after the notice on."""
+    assert attempt.notice is not None
+    at = report.committed_at
+    if at is None or at < attempt.notice.seen_at:
+        return attempt
+    attempt = dataclasses.replace(attempt, safe_at=at)
+    took_s = (at - attempt.notice.seen_at).total_seconds()
+    draft.mark(
+        attempt,
+        "safe",
+        f"step {report.committed_step} is committed {took_s:.1f} s after the notice",
+        step=report.committed_step,
+        notice_to_commit_s=took_s,
+    )
     return attempt
 
 
