@@ -133,7 +133,7 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
     if report.notice is not None and attempt.notice is None:
         attempt = _follow_notice(draft, attempt, report)
-    if attempt.notice is not None and attempt.safe_at is None:
+    if attempt.safe_at is None:
         attempt = _follow_save(draft, attempt, report)
     ending = _LAST_WORDS.get(report.phase)
     if ending is not None and attempt.state is not AttemptState.TERMINATING:
@@ -161,12 +161,11 @@ def _follow_notice(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
 
 def _follow_save(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     """The work is safe from the first commit after the notice on."""
-    assert attempt.notice is not None
-    at = report.committed_at
-    if at is None or at < attempt.notice.seen_at:
+    notice, at = attempt.notice, report.committed_at
+    if notice is None or at is None or at < notice.seen_at:
         return attempt
     attempt = dataclasses.replace(attempt, safe_at=at)
-    took_s = (at - attempt.notice.seen_at).total_seconds()
+    took_s = (at - notice.seen_at).total_seconds()
     draft.mark(
         attempt,
         "safe",
