@@ -46,10 +46,14 @@ ON_DEMAND_USD_MICROS: Mapping[tuple[str, str], int] = {
 }
 
 _ZONES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "us-east-1": (("us-east-1a", "use1-az4"), ("us-east-1b", "use1-az6"), ("us-east-1d", "use1-az2")),
+    "us-east-1": (
+        ("us-east-1a", "use1-az4"),
+        ("us-east-1b", "use1-az6"),
+        ("us-east-1d", "use1-az2"),
+    ),
     "us-west-2": (("us-west-2a", "usw2-az1"), ("us-west-2b", "usw2-az2")),
     "eu-west-1": (("eu-west-1a", "euw1-az3"), ("eu-west-1b", "euw1-az1")),
-}  # fmt: skip
+}
 
 # What is offered where. p3 is nearly gone, as in life: one region has it, and its price table
 # still lists it elsewhere.
