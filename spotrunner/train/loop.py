@@ -18,7 +18,7 @@ from spotrunner.train.course import Course
 from spotrunner.train.data import StepKeyed
 from spotrunner.train.progress import ProgressLog
 from spotrunner.train.signals import REQUESTS, leave
-from spotrunner.train.state import DataFacts, State
+from spotrunner.train.state import CheckpointMismatch, DataFacts, State
 
 LOG = logging.getLogger("spotrunner.train")
 
@@ -129,10 +129,7 @@ class StepBoundaries(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._before_epoch = self.step
         if self.step % self._course.steps_per_epoch:
-            # Keras has just reset the metrics, but the first part of this epoch counts too.
-            variables = self.model.metrics_variables
-            for variable, value in zip(variables, self._metrics_to_restore, strict=True):
-                variable.assign(value)
+            self._restore_metrics()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         self.step = self._before_epoch + batch + 1
@@ -158,6 +155,17 @@ class StepBoundaries(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
             self.model.stop_training = True
         elif self._leaves_after_epoch:
             raise EpochOver
+
+    def _restore_metrics(self) -> None:
+        # Keras has just reset the metrics, but the first part of the epoch counts too.
+        variables, values = self.model.metrics_variables, self._metrics_to_restore
+        if len(variables) != len(values):
+            raise CheckpointMismatch(
+                f"checkpoint {folders.name_of(self.step)} has {len(values)} metric variables, this "
+                f"model has {len(variables)}: compile it with the metrics that it was saved with"
+            )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def _answer(self, *, due: bool) -> None:
         if due or REQUESTS.save or REQUESTS.stop:

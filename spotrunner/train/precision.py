@@ -1,12 +1,9 @@
-"""Which number format the layers compute in, and which devices there are."""
+"""Which number format the layers compute in, by what the GPUs have in hardware."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import keras
-import tensorflow as tf
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
@@ -17,24 +14,6 @@ class Device:
 
     name: str
     capability: tuple[int, int]
-
-
-def prepare_gpus() -> list[Device]:
-    """Let every GPU's memory grow with need, and say what they are; an empty list on a CPU.
-
-    Raises RuntimeError when TensorFlow has already taken the devices.
-    """
-    devices = []
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-        details = tf.config.experimental.get_device_details(gpu)
-        devices.append(
-            Device(
-                name=details.get("device_name", "unknown GPU"),
-                capability=details.get("compute_capability", (0, 0)),
-            )
-        )
-    return devices
 
 
 def choose(asked: str, devices: Sequence[Device]) -> str:
@@ -61,7 +40,3 @@ def describe(policy: str, asked: str, devices: Sequence[Device]) -> str:
         for device in devices
     )
     return f"precision {policy}, {why} {names or 'CPU'}"
-
-
-def apply(policy: str) -> None:
-    keras.config.set_dtype_policy(policy)

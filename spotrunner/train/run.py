@@ -20,7 +20,7 @@ from spotrunner.train.data import Augment, StepKeyed, step_keyed, validation_bat
 from spotrunner.train.early import EarlyStopping
 from spotrunner.train.environment import Environment
 from spotrunner.train.loop import Outlets, StepBoundaries, train_to_the_end
-from spotrunner.train.precision import apply, choose, describe, prepare_gpus
+from spotrunner.train.precision import Device, choose, describe
 from spotrunner.train.progress import ProgressLog, finite
 from spotrunner.train.state import DataFacts, check_data
 
@@ -188,7 +188,7 @@ def prepare(
     fastest with.
     """
     try:
-        devices = prepare_gpus()
+        devices = _prepare_gpus()
         if threads is None and deterministic and not devices:
             threads = 1
         if threads is not None:
@@ -197,7 +197,7 @@ def prepare(
     except RuntimeError as error:
         raise RuntimeError("call train.start() before anything else uses TensorFlow") from error
     policy = choose(precision, devices)
-    apply(policy)
+    keras.config.set_dtype_policy(policy)
     LOG.info("%s", describe(policy, precision, devices))
     keras.utils.set_random_seed(seed)
     if deterministic:
@@ -206,10 +206,30 @@ def prepare(
 
 
 def _build(model: Any, data: StepKeyed) -> None:
-    """Make every variable that a checkpoint holds, so that there is something to restore into."""
+    """Make every variable that a checkpoint holds, so that there is something to restore into.
+
+    Keras would make those of metrics (and of losses with several outputs) in the first step.
+    """
     if model.optimizer is None:
         raise ValueError("the model needs compile() before fit")
-    if not model.built:
-        x, _ = data.batch(0)
-        model(x, training=False)
+    x, y = data.batch(0)
+    predicted = model(x, training=False)
+    model.compute_loss(x=x, y=y, y_pred=predicted)
+    model.compute_metrics(x, y, predicted)
+    model.reset_metrics()
     model.optimizer.build(model.trainable_variables)
+
+
+def _prepare_gpus() -> list[Device]:
+    """Let every GPU's memory grow with need, and say what they are; an empty list on a CPU."""
+    devices = []
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+        details = tf.config.experimental.get_device_details(gpu)
+        devices.append(
+            Device(
+                name=details.get("device_name", "unknown GPU"),
+                capability=details.get("compute_capability", (0, 0)),
+            )
+        )
+    return devices

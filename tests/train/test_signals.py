@@ -1,0 +1,38 @@
+"""The requests of signals. That they end a process with code 75 is shown with real processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from spotrunner.train.signals import Requests
+
+
+@pytest.fixture
+def requests() -> Iterator[Requests]:
+    numbers = (signal.SIGUSR1, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    requests = Requests()
+    requests.install()
+    yield requests
+    for number, action in zip(numbers, before, strict=True):
+        signal.signal(number, action)
+
+
+def test_nothing_is_asked_for_at_first(requests: Requests) -> None:
+    assert not requests.save
+    assert not requests.stop
+
+
+def test_sigusr1_asks_for_a_save_only(requests: Requests) -> None:
+    signal.raise_signal(signal.SIGUSR1)
+    assert requests.save
+    assert not requests.stop
+
+
+def test_sigterm_waits_for_the_step_boundary_while_work_is_unsaved(requests: Requests) -> None:
+    requests.unsaved = True
+    signal.raise_signal(signal.SIGTERM)
+    assert requests.stop
