@@ -17,8 +17,6 @@ from spotrunner.sim.values import (
     Zone,
 )
 
-LISTED_AFTER_END_S = 3600  # EC2 shows a terminated instance for about an hour
-
 _NEXT = {
     Stage.PENDING: {Stage.RUNNING, Stage.SHUTTING_DOWN, Stage.TERMINATED},
     Stage.RUNNING: {Stage.SHUTTING_DOWN, Stage.STOPPING},
@@ -65,7 +63,6 @@ class Machine:
     tags: dict[str, str] = field(default_factory=dict)
     running_at: dt.datetime | None = None
     paid_end_at: dt.datetime | None = None  # when the bill stopped
-    notice_at: dt.datetime | None = None
     announced_at: dt.datetime | None = None
     rebalance_at: dt.datetime | None = None
     taken_at: dt.datetime | None = None  # EC2 interrupted it; the announced time if there was one

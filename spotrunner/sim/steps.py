@@ -50,11 +50,5 @@ class Steps(Generic[T]):
             self._times.insert(index, at)
             self._values.insert(index, value)
 
-    def hold(self, at: dt.datetime, value: T) -> None:
-        """`value` from `at` for good."""
-        keep = bisect.bisect_left(self._times, at)
-        self._times[keep:] = [at]
-        self._values[keep:] = [value]
-
     def copy(self) -> Steps[T]:
         return Steps(zip(self._times, self._values, strict=True))

@@ -284,7 +284,7 @@ class PriceRow:
 
 
 class Kind(str, enum.Enum):
-    """What can happen to an instance."""
+    """What can happen to an instance. One that ends while pending was never STARTED."""
 
     STARTED = "started"  # it runs: boot it
     REBALANCE = "rebalance"

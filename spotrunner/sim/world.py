@@ -11,83 +11,32 @@ as the set-up's `Manners` say. What the instances themselves see, and what a scr
 from __future__ import annotations
 
 import datetime as dt
-import heapq
-import itertools
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from spotrunner.core.model import Market, Pool, Refused
-from spotrunner.sim import refusals
+from spotrunner.sim import reasons, refusals
 from spotrunner.sim.bill import charge
 from spotrunner.sim.checks import check_parameters, choose_pool, zone_named
-from spotrunner.sim.faults import Call, Fault, Faults, refusal
-from spotrunner.sim.machine import LISTED_AFTER_END_S, Machine
-from spotrunner.sim.pools import Pools
+from spotrunner.sim.faults import Call, Fault, refusal
+from spotrunner.sim.lives import Lives
+from spotrunner.sim.machine import Machine
 from spotrunner.sim.select import Filters, by_tag_or_token, select_instances, select_spot_requests
 from spotrunner.sim.values import (
     Charge,
     Happening,
     ImdsView,
     InstanceRecord,
-    Kind,
     LostAnswer,
-    Manners,
     PriceRow,
-    Reason,
     RunRequest,
     Setup,
     SpotRequestRecord,
     Stage,
 )
 
-NOTICE_S = 120
 _TOKEN_LIFE = dt.timedelta(hours=24)  # after the end of what it launched
 _INSIDE_STATUS_LAG = dt.timedelta(seconds=60)  # until EC2's spot side learns of a shutdown inside
-
-_NO_CAPACITY = (
-    "instance-terminated-no-capacity",
-    "Your Spot instance was terminated because there is no Spot capacity available that matches"
-    " your request.",
-)
-_BY_PRICE = (
-    "instance-terminated-by-price",
-    "Your Spot instance was terminated because your Spot request price is lower than the current"
-    " Spot price.",
-)
-_BY_USER = (
-    "instance-terminated-by-user",
-    "Spot Instance terminated due to user-initiated termination.",
-)
-_SPOT_TAKEN = Reason(
-    code="Server.SpotInstanceTermination",
-    message="Server.SpotInstanceTermination: Spot instance termination",
-    transition="Server.SpotInstanceTermination",
-)
-_FROM_INSIDE = Reason(
-    code="Client.InstanceInitiatedShutdown",
-    message="Client.InstanceInitiatedShutdown: Instance initiated shutdown",
-)
-_DEATHS = {
-    "Server.InternalError": "Internal error on launch",
-    "Server.InsufficientInstanceCapacity": "Insufficient capacity to satisfy the launch request",
-    "Client.VolumeLimitExceeded": "Volume limit exceeded",
-    "Client.InternalError": "Client error on launch",
-}
-
-
-def _death(code: str) -> Reason:
-    return Reason(
-        code=code, message=f"{code}: {_DEATHS.get(code, 'Instance ended')}", transition=code
-    )
-
-
-def _by_user(at: dt.datetime) -> Reason:
-    return Reason(
-        code="Client.UserInitiatedShutdown",
-        message="Client.UserInitiatedShutdown: User initiated shutdown",
-        transition=f"User initiated ({at:%Y-%m-%d %H:%M:%S} GMT)",
-    )
 
 
 class World:
@@ -95,41 +44,35 @@ class World:
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self.setup = setup
-        self.pools = Pools(setup)
-        self.now = setup.start
-        self.faults = Faults(setup.manners, random.Random(f"{seed}/faults"))
-        self._seed = seed
-        self._ids = random.Random(f"{seed}/ids")
-        self._machines: dict[str, Machine] = {}
-        self._listed: dict[str, dict[str, Machine]] = {r.name: {} for r in setup.regions}
+        self._lives = Lives(setup, seed)
+        self.pools = self._lives.pools
+        self.faults = self._lives.faults
         self._tokens: dict[tuple[str, str], tuple[RunRequest, tuple[Machine, ...]]] = {}
-        self._due: list[tuple[dt.datetime, int, Callable[[dt.datetime], None]]] = []
-        self._numbers = itertools.count()
-        self._happened: list[Happening] = []
-        if setup.reclaims:
-            for pool in sorted(setup.capacity):
-                self._watch(pool, random.Random(f"{seed}/{pool}"), setup.start)
+
+    @property
+    def now(self) -> dt.datetime:
+        """The latest time that it was told."""
+        return self._lives.now
 
     # -- time ------------------------------------------------------------------------------
 
     def advance(self, now: dt.datetime) -> tuple[Happening, ...]:
         """What happened to instances since the last call of this method, oldest first."""
         self._settle(now)
-        happened, self._happened = tuple(self._happened), []
+        happened, self._lives.happened = tuple(self._lives.happened), []
         return happened
 
     def next_change(self, now: dt.datetime) -> dt.datetime | None:
-        """When something next happens by itself; nothing does before that."""
+        """When something may next happen by itself; nothing does before that."""
         self._settle(now)
-        return self._due[0][0] if self._due else None
+        return self._lives.next_due()
 
     # -- API: what EC2 answers. All raise ApiError, and LostAnswer. ------------------------
 
     def admit(self, now: dt.datetime, region: str, action: str) -> None:
-        """A call that the world does not answer itself (DescribeSubnets …) passes through the same
+        """A read that the world does not answer itself (DescribeSubnets …) passes through the same
         throttling, scripted faults and dice as the others."""
-        self._settle(now)
-        if self.faults.gate(Call(action=action, region=region), self.now):
+        if self._lost(now, region, action):
             raise LostAnswer
 
     def run_instances(self, now: dt.datetime, request: RunRequest) -> tuple[InstanceRecord, ...]:
@@ -166,14 +109,14 @@ class World:
         """DescribeInstances, all pages, in the order of launch. By ids it raises
         InvalidInstanceID.NotFound if one is unknown, which a new one is for a few seconds;
         listings lag more, and those by tag or token the most."""
-        self._enter("DescribeInstances", now, region)
+        self.admit(now, region, "DescribeInstances")
         if ids:
             machines = self._known(region, ids)
         else:
             lagging = by_tag_or_token(filters or {})
             machines = [
                 machine
-                for machine in self._listed[region].values()
+                for machine in self._lives.listed[region].values()
                 if (machine.filtered_at if lagging else machine.listed_at) <= self.now
             ]
         records = [machine.record(self.now) for machine in machines]
@@ -184,16 +127,15 @@ class World:
     ) -> tuple[tuple[str, Stage, Stage], ...]:
         """TerminateInstances: (id, stage before, stage after). All or nothing: an unknown id
         raises InvalidInstanceID.NotFound and nothing ends. Ended ones stay as they are."""
-        self._settle(now)
-        lost = self.faults.gate(Call(action="TerminateInstances", region=region), self.now)
+        lost = self._lost(now, region, "TerminateInstances")
         changes = []
         for machine in self._known(region, ids):
             before = machine.stage
             if before is Stage.STOPPED:
-                self._power_off(machine, self.now, _by_user(self.now))
+                self._lives.power_off(machine, self.now, reasons.by_user(self.now))
             elif before in (Stage.PENDING, Stage.RUNNING, Stage.STOPPING):
-                self._shut_down(machine, self.now, _by_user(self.now))
-                machine.status(self.now, "closed", *_BY_USER)
+                self._lives.shut_down(machine, self.now, reasons.by_user(self.now))
+                machine.status(self.now, "closed", *reasons.BY_USER)
             changes.append((machine.id, before, machine.stage))
         if lost:
             raise LostAnswer
@@ -203,8 +145,7 @@ class World:
         self, now: dt.datetime, region: str, ids: Sequence[str], tags: Mapping[str, str]
     ) -> None:
         """CreateTags on instances."""
-        self._settle(now)
-        lost = self.faults.gate(Call(action="CreateTags", region=region), self.now)
+        lost = self._lost(now, region, "CreateTags")
         for machine in self._known(region, ids):
             machine.tags.update(tags)
         if lost:
@@ -218,10 +159,10 @@ class World:
         filters: Filters | None = None,
     ) -> tuple[SpotRequestRecord, ...]:
         """DescribeSpotInstanceRequests. A notice shows here at once."""
-        self._enter("DescribeSpotInstanceRequests", now, region)
+        self.admit(now, region, "DescribeSpotInstanceRequests")
         records = [
             machine.spot_record(self.now, self.pools.on_demand(machine.pool))
-            for machine in self._listed[region].values()
+            for machine in self._lives.listed[region].values()
             if machine.spot_request_id is not None and machine.listed_at <= self.now
         ]
         for missing in set(ids) - {record.id for record in records}:
@@ -234,17 +175,18 @@ class World:
         self, now: dt.datetime, region: str, ids: Sequence[str]
     ) -> tuple[SpotRequestRecord, ...]:
         """CancelSpotInstanceRequests: the instance of a one-time request goes on."""
-        self._enter("CancelSpotInstanceRequests", now, region)
-        by_request = {m.spot_request_id: m for m in self._listed[region].values()}
+        lost = self._lost(now, region, "CancelSpotInstanceRequests")
+        by_request = {m.spot_request_id: m for m in self._lives.listed[region].values()}
         cancelled = []
         for id_ in ids:
             machine = by_request.get(id_)
             if machine is None:
                 raise refusals.unknown_spot_request(id_)
             if machine.alive:
-                text = "Your Spot request is cancelled, but your instance is still running."
-                machine.status(self.now, "cancelled", "request-canceled-and-instance-running", text)
+                machine.status(self.now, "cancelled", *reasons.CANCELLED)
             cancelled.append(machine.spot_record(self.now, self.pools.on_demand(machine.pool)))
+        if lost:
+            raise LostAnswer
         return tuple(cancelled)
 
     def price_history(
@@ -258,7 +200,7 @@ class World:
     ) -> tuple[PriceRow, ...]:
         """DescribeSpotPriceHistory, all pages, newest first: the rows within [start, end] and,
         as EC2 does, the one of each pool in force at `start`. Nothing older than 90 days."""
-        self._enter("DescribeSpotPriceHistory", now, region)
+        self.admit(now, region, "DescribeSpotPriceHistory")
         pools = [
             pool
             for pool in self.pools.offered(region)
@@ -271,7 +213,7 @@ class World:
     def imds(self, now: dt.datetime, instance_id: str) -> ImdsView | None:
         """What the instance's metadata service shows; None when there is no machine (any more)."""
         self._settle(now)
-        machine = self._machines.get(instance_id)
+        machine = self._lives.machines.get(instance_id)
         if machine is None or machine.stage in (Stage.PENDING, Stage.STOPPED, Stage.TERMINATED):
             return None
         announced = machine.announced_at
@@ -288,15 +230,15 @@ class World:
         """The operating system powers off. A spot instance of a one-time request ends whatever
         its shutdown behaviour says, since it cannot be stopped."""
         self._settle(now)
-        machine = self._machine(instance_id)
+        machine = self._lives.find(instance_id)
         if machine.stage is not Stage.RUNNING:
             return
         stops = machine.request.shutdown_behavior == "stop"
         if stops and machine.market is Market.ON_DEMAND:
-            self._stop(machine, self.now)
+            self._lives.stop(machine, self.now)
         else:
-            self._shut_down(machine, self.now, _FROM_INSIDE)
-            machine.status(self.now + _INSIDE_STATUS_LAG, "closed", *_BY_USER)
+            self._lives.shut_down(machine, self.now, reasons.FROM_INSIDE)
+            machine.status(self.now + _INSIDE_STATUS_LAG, "closed", *reasons.BY_USER)
 
     # -- scripts: what EC2 and fate do -----------------------------------------------------
 
@@ -305,22 +247,24 @@ class World:
         a notice already keeps its announced time. Raises ApiError if it is not a spot instance
         that is pending or running."""
         self._settle(now)
-        machine = self._machine(instance_id)
+        machine = self._lives.find(instance_id)
         if machine.market is not Market.SPOT or not machine.alive:
             raise refusals.bad_parameter(f"{instance_id} is no running spot instance")
-        self._reclaim(machine, self.now, notice=notice, status=_NO_CAPACITY)
+        self._lives.reclaim(machine, self.now, notice=notice, status=reasons.NO_CAPACITY)
 
     def recommend_rebalance(self, now: dt.datetime, instance_id: str) -> None:
         self._settle(now)
-        self._rebalance(self._machine(instance_id), self.now)
+        self._lives.rebalance(self._lives.find(instance_id), self.now)
 
     def fail(self, now: dt.datetime, instance_id: str) -> None:
         """The host dies: the instance is gone at once, by Server.InternalError. It is billed."""
         self._settle(now)
-        machine = self._machine(instance_id)
+        machine = self._lives.find(instance_id)
         if machine.alive:
-            self._shut_down(machine, self.now, _death("Server.InternalError"), abrupt=True)
-            machine.status(self.now, "closed", "instance-terminated-by-service", "Host failed.")
+            self._lives.shut_down(
+                machine, self.now, reasons.death("Server.InternalError"), abrupt=True
+            )
+            machine.status(self.now, "closed", *reasons.BY_SERVICE)
 
     def script(self, fault: Fault) -> None:
         """Let something go wrong with the next calls that fit."""
@@ -344,14 +288,14 @@ class World:
         self._settle(now)
         self.pools.force_capacity(pool, market, up)
         if reclaim and up is False:
-            self._reclaim_pool(pool, self.now)
+            self._lives.reclaim_pool(pool, self.now)
 
     def set_price(self, now: dt.datetime, pool: Pool, usd_micros: int) -> None:
         """The pool's spot price from now until the weather next changes it."""
         self._settle(now)
         self.pools.set_price(pool, self.now, usd_micros)
-        for machine in self._spot_in(pool):
-            self._watch_price(machine, self.now - dt.timedelta(microseconds=1))
+        for machine in self._lives.spot_in(pool):
+            self._lives.watch_price(machine)
         self._settle(self.now)
 
     # -- truth: what is so, whatever EC2 shows ---------------------------------------------
@@ -360,59 +304,38 @@ class World:
         """All instances ever launched, without lag, in the order of launch: for the judge of a
         test, never for what is tested."""
         self._settle(now)
-        return tuple(machine.record(self.now, fresh=True) for machine in self._machines.values())
+        return tuple(
+            machine.record(self.now, fresh=True) for machine in self._lives.machines.values()
+        )
 
     def bill(self, now: dt.datetime) -> tuple[Charge, ...]:
         """A line for every instance ever launched, in the order of launch."""
         self._settle(now)
         return tuple(
             charge(machine, self.now, partial(self.pools.price, machine.pool, machine.market))
-            for machine in self._machines.values()
+            for machine in self._lives.machines.values()
         )
 
-    # -- the clockwork ---------------------------------------------------------------------
+    # -- below the surface -----------------------------------------------------------------
 
     def _settle(self, now: dt.datetime) -> None:
-        while self._due and self._due[0][0] <= now:
-            at, _, happen = heapq.heappop(self._due)
-            self.now = max(self.now, at)
-            happen(self.now)
-        self.now = max(self.now, now)
+        self._lives.settle(now)
 
-    def _at(self, when: dt.datetime, happen: Callable[[dt.datetime], None]) -> None:
-        heapq.heappush(self._due, (when, next(self._numbers), happen))
-
-    def _enter(self, action: str, now: dt.datetime, region: str) -> None:
+    def _lost(self, now: dt.datetime, region: str, action: str) -> bool:
+        """Let a call in. True: do what it asks for, but let nobody know."""
+        self._settle(now)
         self.pools.region(region)
-        self.admit(now, region, action)
-
-    def _tell(self, kind: Kind, machine: Machine, at: dt.datetime, *, abrupt: bool = False) -> None:
-        self._happened.append(Happening(at=at, kind=kind, instance_id=machine.id, abrupt=abrupt))
-
-    # -- finding ---------------------------------------------------------------------------
-
-    def _machine(self, instance_id: str) -> Machine:
-        if instance_id not in self._machines:
-            raise refusals.unknown_instances([instance_id])
-        return self._machines[instance_id]
+        return self.faults.gate(Call(action=action, region=region), self.now)
 
     def _known(self, region: str, ids: Sequence[str]) -> list[Machine]:
-        self.pools.region(region)
         for id_ in ids:
             if not id_.startswith("i-"):
                 raise refusals.malformed_instance(id_)
-        listed = self._listed[region]
+        listed = self._lives.listed[region]
         missing = [i for i in ids if i not in listed or listed[i].known_at > self.now]
         if missing:
             raise refusals.unknown_instances(missing)
         return [listed[id_] for id_ in dict.fromkeys(ids)]
-
-    def _spot_in(self, pool: Pool) -> list[Machine]:
-        return [
-            machine
-            for machine in self._listed[pool.region].values()
-            if machine.pool == pool and machine.market is Market.SPOT and machine.alive
-        ]
 
     def _launched_with(
         self, scope: tuple[str, str], request: RunRequest
@@ -428,172 +351,15 @@ class World:
             raise refusals.token_mismatch()
         return machines
 
-    # -- an instance's life ----------------------------------------------------------------
-
     def _launch(self, call: Call, request: RunRequest) -> tuple[Machine, ...]:
         check_parameters(self.pools, request)
-        machines = self._listed[request.region].values()
+        machines = self._lives.listed[request.region].values()
         zone = zone_named(self.pools, request)
         pool, count = choose_pool(self.pools, request, zone, machines, self.now)
         if self.faults.flaky():
             raise refusals.no_capacity(request.market, request.instance_type, pool.zone, ())
         dies = self.faults.death(call)
-        reservation = self._id("r")
+        reservation = self._lives.new_id("r")
         return tuple(
-            self._create(pool, request, reservation, index, dies) for index in range(count)
+            self._lives.create(pool, request, reservation, index, dies) for index in range(count)
         )
-
-    def _create(
-        self, pool: Pool, request: RunRequest, reservation: str, index: int, dies: str | None
-    ) -> Machine:
-        id_ = self._id("i")
-        number = len(self._machines)
-        machine = Machine(
-            id=id_,
-            pool=pool,
-            zone=self.pools.zone(pool.region, pool.zone),
-            request=request,
-            launched_at=self.now,
-            reservation_id=reservation,
-            launch_index=index,
-            private_ip=f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
-            spot_request_id=self._id("sir", 8) if request.market is Market.SPOT else None,
-            client_token=request.client_token or self._id("token"),
-            dice=random.Random(f"{self._seed}/{id_}"),
-            manners=self.faults.manners,
-        )
-        self._machines[id_] = self._listed[pool.region][id_] = machine
-        machine.enter(self.now, Stage.PENDING, Reason(code="pending", message="pending"))
-        machine.status(self.now, "active", "fulfilled", "Your spot request is fulfilled.")
-        share = machine.manners.pending_death_share
-        if dies is None and machine.dice.random() < share:
-            dies = machine.dice.choice(["Server.InternalError", "Client.InternalError"])
-        wait = machine.draw(machine.manners.pending_s)
-        self._at(self.now + wait, partial(self._start, machine, dies))
-        return machine
-
-    def _id(self, prefix: str, digits: int = 17) -> str:
-        return f"{prefix}-{self._ids.getrandbits(4 * digits):0{digits}x}"
-
-    def _start(self, machine: Machine, dies: str | None, at: dt.datetime) -> None:
-        if machine.stage is not Stage.PENDING:
-            return
-        if dies is None and not self.pools.has_capacity(machine.pool, machine.market, at):
-            # The pool went down between the answer and the start.
-            dies = "Server.InsufficientInstanceCapacity"
-        if dies is not None:
-            machine.status(at, "closed", "instance-terminated-launch-failed", dies)
-            self._power_off(machine, at, _death(dies))
-            return
-        machine.running_at = at
-        machine.enter(at, Stage.RUNNING, None)
-        self._tell(Kind.STARTED, machine, at)
-        self._watch_price(machine, at - dt.timedelta(microseconds=1))
-
-    def _shut_down(
-        self, machine: Machine, at: dt.datetime, reason: Reason, *, abrupt: bool = False
-    ) -> None:
-        if machine.running_at is not None and machine.paid_end_at is None:
-            machine.paid_end_at = at
-        machine.enter(at, Stage.SHUTTING_DOWN, reason)
-        self._tell(Kind.ENDING, machine, at, abrupt=abrupt)
-        wait = machine.draw(machine.manners.shutting_down_s)
-        self._at(at + wait, partial(self._power_off, machine, reason=reason))
-
-    def _power_off(self, machine: Machine, at: dt.datetime, reason: Reason) -> None:
-        machine.enter(at, Stage.TERMINATED, reason)
-        self._tell(Kind.ENDED, machine, at)
-        self._at(at + dt.timedelta(seconds=LISTED_AFTER_END_S), partial(self._forget, machine))
-
-    def _forget(self, machine: Machine, at: dt.datetime) -> None:
-        self._listed[machine.pool.region].pop(machine.id, None)
-
-    def _stop(self, machine: Machine, at: dt.datetime) -> None:
-        machine.paid_end_at = at
-        machine.enter(at, Stage.STOPPING, _FROM_INSIDE)
-        self._tell(Kind.ENDING, machine, at)
-        wait = machine.draw(machine.manners.shutting_down_s)
-        self._at(at + wait, partial(self._stopped, machine))
-
-    def _stopped(self, machine: Machine, at: dt.datetime) -> None:
-        if machine.stage is Stage.STOPPING:
-            machine.enter(at, Stage.STOPPED, _FROM_INSIDE)
-            self._tell(Kind.ENDED, machine, at)
-
-    # -- interruptions ---------------------------------------------------------------------
-
-    def _reclaim(
-        self, machine: Machine, at: dt.datetime, *, notice: bool, status: tuple[str, str]
-    ) -> None:
-        if not notice:
-            machine.status(at, "closed", *status)
-            self._take(machine, at, abrupt=True)
-        elif machine.announced_at is None:
-            machine.notice_at = at
-            machine.announced_at = at.replace(microsecond=0) + dt.timedelta(seconds=NOTICE_S)
-            machine.status(at, "closed", *status)
-            self._tell(Kind.NOTICE, machine, at)
-            late = machine.draw(machine.manners.reclaim_late_s)
-            self._at(machine.announced_at + late, partial(self._take, machine))
-
-    def _take(self, machine: Machine, at: dt.datetime, *, abrupt: bool = False) -> None:
-        if machine.alive:
-            announced = None if abrupt else machine.announced_at
-            machine.taken_at = announced or at
-            self._shut_down(machine, at, _SPOT_TAKEN, abrupt=abrupt)
-
-    def _rebalance(self, machine: Machine, at: dt.datetime) -> None:
-        if machine.alive and machine.rebalance_at is None:
-            machine.rebalance_at = at.replace(microsecond=0)
-            self._tell(Kind.REBALANCE, machine, at)
-
-    def _watch(self, pool: Pool, dice: random.Random, after: dt.datetime) -> None:
-        """Arrange for the next time that the weather takes the pool's capacity."""
-        down = self.pools.next_down(pool, after)
-        if down is None:
-            return
-        manners = self.setup.manners
-        if dice.random() < manners.rebalance_share:
-            lead = dt.timedelta(seconds=dice.uniform(*manners.rebalance_lead_s))
-            self._at(max(after, down - lead), partial(self._rebalance_pool, pool))
-        self._at(down, partial(self._pool_down, pool, dice))
-
-    def _pool_down(self, pool: Pool, dice: random.Random, at: dt.datetime) -> None:
-        if not self.pools.has_capacity(pool, Market.SPOT, at):
-            self._reclaim_pool(pool, at)
-        self._watch(pool, dice, at)
-
-    def _reclaim_pool(self, pool: Pool, at: dt.datetime) -> None:
-        for machine in self._spot_in(pool):
-            # A pending one finds out when it wants to start.
-            if machine.stage is Stage.RUNNING:
-                notice = machine.dice.random() >= machine.manners.unannounced_share
-                self._reclaim(machine, at, notice=notice, status=_NO_CAPACITY)
-
-    def _rebalance_pool(self, pool: Pool, at: dt.datetime) -> None:
-        for machine in self._spot_in(pool):
-            self._rebalance(machine, at)
-
-    def _watch_price(self, machine: Machine, after: dt.datetime) -> None:
-        """Arrange for the time that the price rises above the most that the request allows."""
-        limit = machine.request.max_price_usd_micros
-        if limit is None or machine.market is not Market.SPOT:
-            return
-        above = self.pools.next_above(machine.pool, after, limit)
-        if above is not None:
-            self._at(max(above, self.now), partial(self._outbid, machine))
-
-    def _outbid(self, machine: Machine, at: dt.datetime) -> None:
-        limit = machine.request.max_price_usd_micros
-        assert limit is not None
-        if machine.stage is not Stage.RUNNING or machine.announced_at is not None:
-            return
-        if self.pools.spot(machine.pool, at) > limit:
-            self._reclaim(machine, at, notice=True, status=_BY_PRICE)
-        else:
-            self._watch_price(machine, at)
-
-    @property
-    def manners(self) -> Manners:
-        """How it behaves now; scripts may replace `faults.manners` for what comes."""
-        return self.faults.manners
