@@ -76,10 +76,11 @@ def _time(value: Any, _: Any) -> dt.datetime:
     return time.astimezone(dt.timezone.utc)
 
 
-def _text(value: Any, _: Any) -> str:
+def _text(value: Any, wanted: type[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, found {type(value).__name__}")
-    return value
+    # cattrs sends the enums here, too: all of ours are texts as well.
+    return value if wanted is str else wanted(value)
 
 
 def _bool(value: Any, _: Any) -> bool:
