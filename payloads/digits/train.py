@@ -21,7 +21,7 @@ def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def network(width: int) -> keras.Model:
-    image = keras.Input((8, 8, 1), name="image")
+    image = keras.Input((8, 8, 1), name="image", dtype="float32")
     h = image
     for filters in (width, width, 2 * width):
         h = layers.Conv2D(filters, 3, padding="same", use_bias=False)(h)

@@ -69,8 +69,8 @@ def test_an_interrupted_run_learns_the_same_and_exports_it(tmp_path: Path) -> No
         assert term_after(place, step) == 75, place.output
     assert place.run(*SHORT) == 0, place.output
     assert place.what_it_came_to() == alone.what_it_came_to()
-    # It came to 0.97 when this was written; the payload's own 80 epochs come to 0.997.
-    assert place.result["metrics"]["val_accuracy"] >= 0.94
+    # It came to 0.963 when this was written; the payload's own 80 epochs come to 0.997.
+    assert place.result["metrics"]["val_accuracy"] >= 0.93
     assert reloaded_logits(place, tmp_path) == reloaded_logits(alone, tmp_path)
 
 

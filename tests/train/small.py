@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spotrunner import train
+from spotrunner.train import folders
 
 EXAMPLES = 100
 BATCH = 16
@@ -46,14 +47,16 @@ def moments(args: argparse.Namespace) -> Any:
     import keras
 
     class Moments(keras.callbacks.Callback):  # type: ignore[misc]
+        # Counted here: the optimizer's own count leaves out steps whose float16 overflowed.
+        step = steps_saved()
+
         def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
-            # The steps done, which the optimizer counts too, and the one that begins now.
-            step = int(self.model.optimizer.iterations) + 1
-            if step == args.term_at_step:
+            self.step += 1
+            if self.step == args.term_at_step:
                 term()
-            if step == args.usr1_at_step:
+            if self.step == args.usr1_at_step:
                 os.kill(os.getpid(), signal.SIGUSR1)
-            if step == args.die_at_step:
+            if self.step == args.die_at_step:
                 os._exit(9)
 
         def on_test_batch_begin(self, batch: int, logs: object = None) -> None:
@@ -63,9 +66,12 @@ def moments(args: argparse.Namespace) -> Any:
     return Moments()
 
 
-def term_while_saving() -> None:
-    from spotrunner.train import folders
+def steps_saved() -> int:
+    found = folders.latest(Path(os.environ["SPOTRUNNER_CHECKPOINT_DIR"]))
+    return 0 if found is None else int(found.name)
 
+
+def term_while_saving() -> None:
     begin = folders.begin
 
     def interrupted(root: Path, step: int) -> Path:
