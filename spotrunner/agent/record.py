@@ -1,0 +1,83 @@
+"""What an agent knows of its training: the substance of its reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+from spotrunner.agent.deadlines import Measured
+from spotrunner.agent.words import Config, Progressed
+from spotrunner.core.model import Notice, Phase, Report
+
+
+class Record:
+    """Filled as events come in; `report` says it all."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.notice: Notice | None = None
+        # the step that HEAD bore when we began
+        self.base_step = 0
+        # the newest complete checkpoint on our disk
+        self.newest_step = 0
+        self.measured = Measured()
+        self._progress: Progressed | None = None
+        self._first_step_at: dt.datetime | None = None
+        self._committed_step: int | None = None
+        self._committed_at: dt.datetime | None = None
+        self._exit_code: int | None = None
+        self._log_tail: tuple[str, ...] = ()
+
+    def progressed(self, event: Progressed, now: dt.datetime) -> bool:
+        """True for the first step of this attempt's own."""
+        self._progress = event
+        if event.step <= self.base_step or self._first_step_at is not None:
+            return False
+        self._first_step_at = now
+        return True
+
+    def noticed(self, at: dt.datetime, now: dt.datetime) -> bool:
+        """True where it is news: the first notice, or another time."""
+        old = self.notice
+        seen_at = old.seen_at if old is not None else now
+        self.notice = Notice(at=at, seen_at=seen_at)
+        return old is None or old.at != at
+
+    def save_took(self, save_s: float) -> None:
+        self.measured = dataclasses.replace(self.measured, save_s=save_s)
+
+    def committed(self, step: int, commit_s: float | None, now: dt.datetime) -> None:
+        self._committed_step = step
+        self._committed_at = now
+        if commit_s is not None:
+            self.measured = dataclasses.replace(self.measured, commit_s=commit_s)
+
+    def exited(self, code: int, log_tail: tuple[str, ...]) -> None:
+        self._exit_code = code
+        self._log_tail = log_tail
+
+    def report(
+        self, phase: Phase, now: dt.datetime, *, message: str, order_n: int, with_log: bool
+    ) -> Report:
+        progress = self._progress
+        return Report(
+            attempt=self._config.attempt,
+            box=self._config.box,
+            at=now,
+            phase=phase,
+            rank=self._config.rank,
+            step=progress.step if progress else None,
+            total_steps=progress.total_steps if progress else None,
+            steps_per_s=progress.steps_per_s if progress else None,
+            metrics=progress.metrics if progress else (),
+            committed_step=self._committed_step,
+            committed_at=self._committed_at,
+            notice=self.notice,
+            first_step_at=self._first_step_at,
+            save_s=self.measured.save_s,
+            commit_s=self.measured.commit_s,
+            exit_code=self._exit_code,
+            message=message,
+            log_tail=self._log_tail if with_log else (),
+            order_n=order_n,
+        )

@@ -1,0 +1,350 @@
+"""What the machine hears (events), and what it tells the world to do (instructions).
+
+Every instruction that is a *task* is answered by exactly one event: its own answer, `Fenced`, or
+`Undone`. At most one task is under way at a time; the machine gives the next one when the answer
+is in. The other instructions are fire and forget, and come again at their own pace.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass
+
+from spotrunner.core.model import CheckpointRef, Head, Order, Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Who the agent is, and the limits it lives by. Durations in seconds."""
+
+    attempt: str
+    box: str
+    generation: int
+    rank: int = 0
+    # The paid time that the launch reserved; the first order replaces it.
+    first_step_s: int = 1800
+    # ... and an agent that starts later than that has so long to read it
+    first_order_s: float = 120.0
+    # -- endings: the trainer is told to stop `3 x (save + commit) + safety` before a deadline
+    safety_s: float = 20.0
+    # ... where nothing has been measured yet, a save and its commit count as this long together
+    unmeasured_s: float = 15.0
+    # the power goes off this long before `paid_until`, whatever is still under way
+    off_margin_s: float = 10.0
+    # an ordered stop has this long (Limits.stop_s: after that the daemon terminates the instance)
+    stop_s: float = 300.0
+    # a machine that goes down gives its services less (core/boot, TimeoutStopSec)
+    down_s: float = 90.0
+    # a trainer that was told to stop has at least this long before it is killed
+    least_grace_s: float = 5.0
+    # the last log upload and the last report may each take this long
+    farewell_s: float = 30.0
+    # -- the free first hour (Limits.first_hour_notice_s, free_idle_s)
+    first_hour_notice_s: float = 3660.0
+    free_idle_s: float = 300.0
+    # -- paces
+    order_s: float = 5.0
+    urgent_order_s: float = 1.0
+    head_s: float = 1.0
+    report_s: float = 60.0
+    watched_report_s: float = 10.0
+    logs_s: float = 30.0
+    watched_logs_s: float = 2.0
+    # a clock that moved further than this between two events has jumped (the lab's `skip`)
+    jump_s: float = 60.0
+    # -- retries of a task: doubling from the first to the most, without end; a task that cannot
+    # succeed as asked (no such image, no such object) is given up after this many tries
+    first_retry_s: float = 1.0
+    most_retry_s: float = 30.0
+    hopeless_tries: int = 3
+    # how often the power is switched off again while the machine still runs
+    off_again_s: float = 30.0
+
+
+class Sig(str, enum.Enum):
+    """The signals of the trainer contract, and the end of patience."""
+
+    SAVE = "SIGUSR1"
+    STOP = "SIGTERM"
+    KILL = "SIGKILL"
+
+
+# -- instructions: tasks -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identify:
+    """Learn from IMDS that this is the attempt's instance. Answer: Identified."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Spec, workdir, data and image. Answer: Fetched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeHead:
+    """Take HEAD over, unless it says that we are at our end already. Answer: HeadTaken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore:
+    """Put the checkpoint into the trainer's folder, every digest verified. Answer: Restored, or
+    Damaged where the stored bytes are not what the manifest says."""
+
+    ref: CheckpointRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class FallBack:
+    """Swap HEAD to its previous checkpoint. Answer: HeadTaken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """Upload the complete checkpoint of `step` and swap HEAD to it. Answer: Committed."""
+
+    step: int
+    final: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalize:
+    """Swap HEAD to `final`: nothing more will come of us. Answer: Committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitOutputs:
+    """Upload outputs and logs, their manifest last, and swap HEAD to `done`. Answer: Committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepLogs:
+    """Upload the logs of an attempt that is not done. Answer: LogsKept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Farewell:
+    """Post the last report, and wait until it is there. Answer: Posted."""
+
+    report: Report
+
+
+Task = (
+    Identify
+    | Fetch
+    | TakeHead
+    | Restore
+    | FallBack
+    | Commit
+    | Finalize
+    | CommitOutputs
+    | KeepLogs
+    | Farewell
+)
+
+# -- instructions: fire and forget -------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartTrainer:
+    """Answered by TrainerExited, some day."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    signal: Sig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """Put this report into the mailbox; a newer one may replace it on the way."""
+
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollOrder:
+    """Answer, only where there is a new one: OrderSeen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadHead:
+    """Answer: HeadSeen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShipLogs:
+    """Upload what the trainer has written since the last time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmTimer:
+    """Let the machine end itself in so many minutes, with or without us."""
+
+    minutes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerOff:
+    why: str
+
+
+Instruction = (
+    Task | StartTrainer | Signal | Post | PollOrder | ReadHead | ShipLogs | ArmTimer | PowerOff
+)
+
+# -- events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The agent runs: the first event there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """Time has passed; due at `Machine.next_deadline()` at the latest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identified:
+    """`launched_at` is None where IMDS does not say it."""
+
+    launched_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderSeen:
+    order: Order
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticeSeen:
+    """EC2 takes the instance at `at`."""
+
+    at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    handles_save_signal: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSeen:
+    head: Head | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadTaken:
+    """HEAD as it stands now, with us as its holder; or with our own end in it (`final`), or with
+    the job's (`done`)."""
+
+    head: Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fenced:
+    """A later generation holds HEAD."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damaged:
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    """A line of progress.jsonl."""
+
+    step: int
+    total_steps: int | None = None
+    steps_per_s: float | None = None
+    metrics: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveTook:
+    """The trainer says how long a save of its took."""
+
+    save_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A complete checkpoint folder has appeared."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """`commit_s` is the measured time of upload and swap; None where nothing was uploaded."""
+
+    head: Head
+    commit_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsKept:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerExited:
+    """`code` as a shell has it: 128 + n for signal n."""
+
+    code: int
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuttingDown:
+    """The operating system ends us: the machine goes down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undone:
+    """A task did not happen, or nobody knows. `hopeless`: trying again as it is will not help."""
+
+    task: Task
+    why: str
+    hopeless: bool = False
+
+
+Event = (
+    Started
+    | Tick
+    | Identified
+    | OrderSeen
+    | NoticeSeen
+    | Fetched
+    | HeadSeen
+    | HeadTaken
+    | Fenced
+    | Restored
+    | Damaged
+    | Progressed
+    | SaveTook
+    | Saved
+    | Committed
+    | LogsKept
+    | Posted
+    | TrainerExited
+    | ShuttingDown
+    | Undone
+)

@@ -1,0 +1,608 @@
+"""Stories of one agent: events in, instructions out. Times are seconds since the launch."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from spotrunner.agent import words as w
+from spotrunner.core.model import Phase, TakeOver, Verb
+from tests.agent.told import ME, OLD, T0, Told, a_head, a_ref, only
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+# -- the way up
+
+
+def test_a_first_attempt_goes_up_task_by_task(told: Told) -> None:
+    assert w.Identify() in told.on(w.Started())
+    assert w.Fetch() in told.on(w.Identified(launched_at=T0))
+    told.orders()
+    assert w.TakeHead() in told.on(w.Fetched())
+    assert w.StartTrainer() in told.on(w.HeadTaken(head=a_head()))
+    assert told.machine.phase is Phase.TRAIN
+
+
+def test_nobody_takes_head_before_an_order_has_said_whom_we_replace(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    assert not only(told.on(w.Fetched()), w.TakeHead)
+    assert w.TakeHead() in told.orders()
+
+
+def test_a_restored_attempt_trains_only_after_the_restore(told: Told) -> None:
+    told.boots()
+    assert w.Restore(ref=a_ref(100)) in told.on(w.HeadTaken(head=a_head(100)))
+    assert w.StartTrainer() in told.on(w.Restored(step=100))
+
+
+def test_reports_every_phase_at_once(told: Told) -> None:
+    told.trains(100)
+    phases = [report.report.phase for report in only(told.said, w.Post)]
+    assert phases[0] is Phase.BOOT
+    for phase in (Phase.FETCH, Phase.READY, Phase.RESTORE, Phase.TRAIN):
+        assert phase in phases
+
+
+def test_a_torn_checkpoint_is_left_by_a_recorded_swap(told: Told) -> None:
+    told.boots()
+    told.on(w.HeadTaken(head=a_head(200, previous=100)))
+    assert w.FallBack() in told.on(w.Damaged(why="sha256 of weights.h5 differs"))
+    assert "sha256" in told.last_report.message
+    assert w.Restore(ref=a_ref(100)) in told.on(w.HeadTaken(head=a_head(100)))
+    told.on(w.Restored(step=100))
+    assert told.machine.phase is Phase.TRAIN
+
+
+def test_when_both_checkpoints_are_damaged_it_begins_anew(told: Told) -> None:
+    told.boots()
+    told.on(w.HeadTaken(head=a_head(200, previous=None)))
+    told.on(w.Damaged(why="torn"))
+    assert w.StartTrainer() in told.on(w.HeadTaken(head=a_head()))
+
+
+def test_a_fetch_without_an_answer_is_tried_again_more_and_more_slowly(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.orders()
+    waits = []
+    for _ in range(8):
+        failed_at = told.now
+        told.on(w.Undone(task=w.Fetch(), why="503"))
+        while not only(told.on(w.Tick()), w.Fetch):
+            told.now = max(told.machine.next_deadline(), told.now + dt.timedelta(seconds=0.5))
+        waits.append((told.now - failed_at).total_seconds())
+    assert waits[0] <= 2
+    assert waits == sorted(waits)
+    assert max(waits) <= 31
+    assert told.machine.phase is Phase.FETCH
+
+
+def test_an_image_that_does_not_exist_fails_the_attempt_with_the_reason(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.orders()
+    for _ in range(3):
+        told.on(w.Undone(task=w.Fetch(), why="no such image: tf:9", hopeless=True))
+        told.wait_until((told.now - T0).total_seconds() + 10)
+    farewell = only(told.said, w.Farewell)[-1]
+    assert farewell.report.phase is Phase.FAILED
+    assert "no such image: tf:9" in farewell.report.message
+
+
+# -- taking over
+
+
+def test_a_replacement_waits_for_the_final_commit(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=135)))
+    assert told.machine.phase is Phase.READY
+    assert told.count(w.ReadHead) == 1
+    assert not only(told.on(w.HeadSeen(head=a_head(90, attempt=OLD, generation=3))), w.TakeHead)
+    assert told.count(w.TakeHead) == 0
+    final = a_head(95, attempt=OLD, generation=3, final=True)
+    assert w.TakeHead() in told.on(w.HeadSeen(head=final))
+
+
+def test_a_replacement_takes_over_when_the_old_one_is_known_to_be_gone(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD))
+    assert told.count(w.TakeHead) == 0
+    assert w.TakeHead() in told.orders(take_over=TakeOver(attempt=OLD, now=True))
+
+
+def test_a_replacement_takes_over_when_the_announced_time_has_passed(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=135)))
+    assert not only(told.wait_until(134), w.TakeHead)
+    assert only(told.wait_until(135), w.TakeHead)
+
+
+def test_while_it_waits_it_reads_head_and_orders_every_second(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=600)))
+    said = told.wait_until(10)
+    assert len(only(said, w.ReadHead)) == pytest.approx(10, abs=1)
+    assert len(only(said, w.PollOrder)) == pytest.approx(10, abs=1)
+
+
+def test_two_attempts_before_any_checkpoint(told: Told) -> None:
+    """Nobody has ever taken HEAD: its absence is no leave to take it."""
+    told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=60)))
+    assert not only(told.on(w.HeadSeen(head=None)), w.TakeHead)
+    assert only(told.wait_until(60), w.TakeHead)
+
+
+def test_an_attempt_that_boots_after_a_later_one_took_over_touches_nothing(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD))
+    later = a_head(50, attempt="digits-7f3a.5", generation=5)
+    farewell = only(told.on(w.HeadSeen(head=later)), w.Farewell)
+    assert farewell[0].report.phase is Phase.FENCED
+    assert only(told.on(w.Posted()), w.PowerOff)
+    assert told.count(w.TakeHead) == told.count(w.Finalize) == told.count(w.StartTrainer) == 0
+
+
+def test_an_agent_started_again_goes_on_without_waiting_for_its_predecessor(told: Told) -> None:
+    told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=600)))
+    assert w.TakeHead() in told.on(w.HeadSeen(head=a_head(90)))
+    assert told.on(w.HeadTaken(head=a_head(90)))[0] == w.Restore(ref=a_ref(90))
+
+
+def test_an_agent_started_again_after_its_final_commit_does_not_train(told: Told) -> None:
+    told.boots()
+    told.on(w.HeadTaken(head=a_head(90, final=True)))
+    assert told.machine.phase is Phase.IDLE
+    assert told.count(w.StartTrainer) == told.count(w.Finalize) == 0
+
+
+def test_an_agent_started_again_late_reads_its_order_before_it_counts_its_money(told: Told) -> None:
+    told.now = told.at(5000)
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    assert not told.machine.off
+    told.orders(paid_until_s=7200)
+    told.on(w.Fetched())
+    told.on(w.HeadTaken(head=a_head()))
+    assert told.machine.phase is Phase.TRAIN
+
+
+def test_a_job_that_is_done_already_is_reported_and_left(told: Told) -> None:
+    told.boots()
+    done = a_head(90, attempt=OLD, generation=3, final=True, done="jobs/x/MANIFEST.json")
+    told.on(w.HeadTaken(head=done))
+    assert told.last_report.phase is Phase.DONE
+    assert only(told.on(w.Posted()), w.PowerOff)
+    assert told.count(w.StartTrainer) == told.count(w.CommitOutputs) == 0
+
+
+# -- training
+
+
+def test_commits_each_new_checkpoint_and_the_newest_first(told: Told) -> None:
+    told.trains(100)
+    assert w.Commit(step=150, final=False) in told.on(w.Saved(step=150))
+    told.on(w.Saved(step=200))
+    told.on(w.Saved(step=250))
+    assert told.count(w.Commit) == 1
+    assert told.on(w.Committed(head=a_head(150), commit_s=0.4))[0] == w.Commit(
+        step=250, final=False
+    )
+
+
+def test_a_save_at_the_step_that_head_bears_uploads_nothing(told: Told) -> None:
+    told.trains(100)
+    told.on(w.Saved(step=100))
+    told.orders(verb=Verb.STOP)
+    assert w.Finalize() in told.on(w.TrainerExited(code=75))
+    assert told.count(w.Commit) == 0
+
+
+def test_a_commit_without_an_answer_is_tried_again(told: Told) -> None:
+    told.trains()
+    told.on(w.Saved(step=50))
+    told.on(w.Undone(task=w.Commit(step=50, final=False), why="S3 does not answer"))
+    assert told.count(w.Commit) == 1
+    told.wait_until(5)
+    assert told.count(w.Commit) == 2
+
+
+def test_reports_the_first_step_of_its_own(told: Told) -> None:
+    told.trains(100)
+    told.on(w.Progressed(step=100, total_steps=2300))
+    assert told.last_report.first_step_at is None
+    told.now = told.at(9)
+    told.on(w.Progressed(step=110, total_steps=2300, steps_per_s=61.0, metrics=(("loss", 0.4),)))
+    assert told.last_report.first_step_at == told.at(9)
+    assert told.last_report.metrics == (("loss", 0.4),)
+
+
+def test_reports_every_minute_and_every_ten_seconds_when_watched(told: Told) -> None:
+    told.trains()
+    assert len(only(told.wait_until(300), w.Post)) == pytest.approx(5, abs=1)
+    told.orders(watched=True)
+    assert len(only(told.wait_until(600), w.Post)) == pytest.approx(30, abs=1)
+
+
+def test_a_clock_that_jumps_is_reported_at_once(told: Told) -> None:
+    told.trains()
+    told.wait_until(30)
+    told.now = told.at(630)
+    assert told.on(w.Tick())[-1] == w.Post(report=told.last_report)
+    assert told.last_report.at == told.at(630)
+
+
+# -- orders
+
+
+def test_an_older_order_is_ignored(told: Told) -> None:
+    told.trains()
+    told.orders(n=9, paid_until_s=9000)
+    told.orders(n=8, verb=Verb.STOP)
+    told.orders(n=9, verb=Verb.STOP)
+    told.orders(n=100, epoch=0, verb=Verb.STOP)
+    assert told.signals() == []
+    assert told.last_report.order_n == 9
+
+
+def test_an_asked_checkpoint_signals_the_trainer_once(told: Told) -> None:
+    told.trains()
+    told.orders(checkpoints_asked=1)
+    told.orders(checkpoints_asked=1)
+    assert told.signals() == [w.Sig.SAVE]
+
+
+def test_every_extension_renews_the_timer_of_the_machine(told: Told) -> None:
+    told.trains()
+    assert only(told.orders(paid_until_s=7200 + 90), w.ArmTimer) == [w.ArmTimer(minutes=121)]
+    assert only(told.orders(paid_until_s=7200 + 90), w.ArmTimer) == []
+
+
+def test_a_stop_saves_commits_as_final_and_powers_off(told: Told) -> None:
+    told.trains()
+    said = told.orders(verb=Verb.STOP)
+    assert w.Signal(signal=w.Sig.STOP) in said
+    assert told.machine.phase is Phase.HANDOVER
+    told.on(w.Saved(step=77))
+    told.on(w.Committed(head=a_head(77)))
+    assert w.Finalize() in told.on(w.TrainerExited(code=75))
+    assert w.KeepLogs() in told.on(w.Committed(head=a_head(77, final=True)))
+    assert told.last_report.phase is Phase.STOPPED
+    assert only(told.on(w.LogsKept()), w.Farewell)
+    assert only(told.on(w.Posted()), w.PowerOff)
+
+
+def test_a_stop_during_the_fetch_does_not_wait_for_the_data(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.orders()
+    said = told.orders(verb=Verb.STOP)
+    assert only(said, w.Farewell)[0].report.phase is Phase.STOPPED
+    assert told.on(w.Fetched()) == []
+    assert only(told.on(w.Posted()), w.PowerOff)
+
+
+def test_a_stop_while_head_is_being_taken_gives_it_back(told: Told) -> None:
+    told.boots()
+    told.orders(verb=Verb.STOP)
+    assert told.count(w.Farewell) == 0
+    assert w.Finalize() in told.on(w.HeadTaken(head=a_head(90)))
+    assert told.count(w.Restore) == told.count(w.StartTrainer) == 0
+
+
+def test_an_order_for_somebody_else_ends_it(told: Told) -> None:
+    told.trains()
+    told.orders(attempt="digits-7f3a.5")
+    assert told.signals() == [w.Sig.STOP]
+
+
+# -- the notice
+
+
+def test_a_notice_saves_and_trains_on_until_the_replacement_is_ready(told: Told) -> None:
+    told.trains(100)
+    told.measures(0.2, 0.5, 150)
+    told.now = told.at(4000)
+    said = told.notice()
+    assert w.Signal(signal=w.Sig.SAVE) in said
+    assert told.last_report.notice is not None
+    assert told.last_report.notice.seen_at == told.at(4000)
+    assert w.Commit(step=163, final=False) in told.on(w.Saved(step=163))
+    told.on(w.Committed(head=a_head(163), commit_s=0.5))
+    assert told.machine.phase is Phase.TRAIN
+    told.now = told.at(4040)
+    assert w.Signal(signal=w.Sig.STOP) in told.orders(replacement_ready=True)
+    told.on(w.Saved(step=190))
+    told.on(w.TrainerExited(code=75))
+    said = told.on(w.Committed(head=a_head(190)))
+    assert w.Finalize() in said
+    told.on(w.Committed(head=a_head(190, final=True)))
+    assert told.last_report.phase is Phase.IDLE
+    assert told.last_report.committed_step == 190
+    told.on(w.LogsKept())
+    # later than the first hour: it is billed anyway, so it ends at once
+    assert only(told.on(w.Posted()), w.PowerOff)
+
+
+def test_a_notice_without_a_replacement_stops_in_time(told: Told) -> None:
+    """Three times save and commit, and 20 s, before the announced time."""
+    told.trains()
+    told.measures(save_s=4, commit_s=6, step=50)
+    told.now = told.at(4000)
+    told.notice(in_s=120)
+    told.wait_until(4000 + 120 - 3 * 10 - 20 - 1)
+    assert told.signals() == [w.Sig.SAVE]
+    told.wait_until(4000 + 120 - 3 * 10 - 20)
+    assert told.signals() == [w.Sig.SAVE, w.Sig.STOP]
+
+
+def test_a_trainer_without_a_save_signal_stops_at_once(told: Told) -> None:
+    told.trains(handles_save_signal=False)
+    told.notice()
+    assert told.signals() == [w.Sig.STOP]
+
+
+def test_a_trainer_that_ignores_the_stop_is_killed_in_time_for_its_last_checkpoint(
+    told: Told,
+) -> None:
+    told.trains()
+    told.measures(save_s=4, commit_s=6, step=50)
+    told.now = told.at(4000)
+    told.notice(in_s=120)
+    told.on(w.Saved(step=80))
+    told.wait_until(4000 + 120 - 2 * 6 - 10 - 1)
+    assert w.Sig.KILL not in told.signals()
+    told.on(w.Committed(head=a_head(80)))
+    told.wait_until(4000 + 120 - 2 * 6 - 10)
+    assert told.signals() == [w.Sig.SAVE, w.Sig.STOP, w.Sig.KILL]
+    assert w.Finalize() in told.on(w.TrainerExited(code=137))
+
+
+def test_a_container_that_survives_a_kill_holds_up_nothing(told: Told) -> None:
+    told.trains()
+    told.on(w.Saved(step=50))
+    told.on(w.Committed(head=a_head(50)))
+    told.now = told.at(4000)
+    told.notice()
+    said = told.wait_until(4200)
+    assert w.Finalize() in said
+
+
+def test_a_notice_during_a_save_at_the_same_step(told: Told) -> None:
+    """The save that was under way is the one that the notice wants: it is uploaded once."""
+    told.trains()
+    told.on(w.Saved(step=50))
+    told.notice()
+    told.on(w.Saved(step=50))
+    told.on(w.Committed(head=a_head(50)))
+    told.orders(replacement_ready=True)
+    told.on(w.TrainerExited(code=75))
+    assert [c.step for c in only(told.said, w.Commit)] == [50]
+    assert told.count(w.Finalize) == 1
+
+
+def test_a_notice_in_the_last_epoch_loses_to_the_end_of_the_training(told: Told) -> None:
+    told.trains()
+    told.measures(0.1, 0.2, 50)
+    told.now = told.at(4000)
+    told.notice()
+    told.on(w.Saved(step=60))
+    said = told.on(w.TrainerExited(code=0))
+    # hurried: the checkpoint is small and first, in case the outputs are not through in time
+    assert told.count(w.CommitOutputs) == 0
+    said = told.on(w.Committed(head=a_head(60)))
+    assert w.CommitOutputs() in said
+    told.on(w.Committed(head=a_head(60, final=True, done="jobs/x/outputs/4/MANIFEST.json")))
+    assert told.last_report.phase is Phase.DONE
+    assert told.count(w.KeepLogs) == 0
+    assert only(told.on(w.Posted()), w.PowerOff)
+
+
+def test_a_trainer_that_finishes_after_it_was_told_to_stop_is_done(told: Told) -> None:
+    told.trains()
+    told.orders(verb=Verb.STOP)
+    told.on(w.TrainerExited(code=0))
+    assert told.count(w.CommitOutputs) == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.BOOT, Phase.FETCH, Phase.READY])
+def test_a_notice_before_head_is_ours_changes_nothing_in_the_bucket(
+    told: Told, phase: Phase
+) -> None:
+    told.on(w.Started())
+    if phase is not Phase.BOOT:
+        told.on(w.Identified(launched_at=T0))
+        told.orders(take_over=TakeOver(attempt=OLD))
+    if phase is Phase.READY:
+        told.on(w.Fetched())
+    assert told.machine.phase is phase
+    said = told.notice()
+    assert only(said, w.Farewell)[0].report.phase is Phase.IDLE
+    assert told.count(w.TakeHead) == told.count(w.Finalize) == 0
+
+
+def test_a_notice_during_the_restore_gives_head_back(told: Told) -> None:
+    told.boots()
+    told.on(w.HeadTaken(head=a_head(100)))
+    assert w.Finalize() in told.notice()
+    assert told.on(w.Restored(step=100)) == []
+    assert told.count(w.StartTrainer) == 0
+
+
+def test_a_take_over_that_was_never_answered_is_settled_before_the_end(told: Told) -> None:
+    told.boots()
+    told.notice()
+    told.on(w.Undone(task=w.TakeHead(), why="S3 does not answer"))
+    assert only(told.wait_until(3), w.TakeHead)
+    assert w.Finalize() in told.on(w.HeadTaken(head=a_head(90)))
+
+
+# -- the free first hour
+
+
+def test_in_its_first_hour_it_idles_until_ec2_takes_it(told: Told) -> None:
+    told.trains()
+    told.now = told.at(3000)
+    told.notice()
+    _leaves(told)
+    assert told.machine.phase is Phase.IDLE
+    told.wait_until(3120 + 299)
+    assert not told.machine.off
+    told.wait_until(3120 + 300)
+    assert told.machine.off
+
+
+@pytest.mark.parametrize(("announced_s", "idles"), [(3660, True), (3661, False)])
+def test_the_first_hour_ends_a_minute_late(told: Told, announced_s: int, idles: bool) -> None:
+    told.trains()
+    told.now = told.at(3550)
+    told.notice(in_s=announced_s - 3550)
+    _leaves(told)
+    assert told.machine.off is not idles
+
+
+def test_the_end_of_the_paid_time_wins_over_idling(told: Told) -> None:
+    told.trains()
+    told.orders(paid_until_s=3200)
+    told.now = told.at(3000)
+    told.notice()
+    _leaves(told)
+    told.wait_until(3189)
+    assert not told.machine.off
+    told.wait_until(3190)
+    assert told.machine.off
+
+
+def test_a_cancelled_attempt_with_a_notice_idles_too(told: Told) -> None:
+    told.trains()
+    told.now = told.at(600)
+    told.notice()
+    told.orders(verb=Verb.STOP)
+    _leaves(told)
+    assert told.last_report.phase is Phase.STOPPED
+    assert not told.machine.off
+
+
+# -- money
+
+
+def test_it_commits_and_powers_off_before_the_paid_time_ends(told: Told) -> None:
+    told.trains()
+    told.measures(save_s=2, commit_s=3, step=50)
+    told.orders(paid_until_s=1800)
+    told.wait_until(1800 - 10 - 3 * 5 - 20)
+    assert told.signals() == [w.Sig.STOP]
+    _leaves(told)
+    assert told.last_report.phase is Phase.UNPAID
+    assert told.machine.off
+
+
+def test_the_power_goes_off_even_if_nothing_answers_any_more(told: Told) -> None:
+    told.trains()
+    told.orders(paid_until_s=1800)
+    told.on(w.Saved(step=50))
+    told.wait_until(1789)
+    assert not told.machine.off
+    told.wait_until(1790)
+    assert told.machine.off
+
+
+def test_an_agent_that_never_gets_an_order_ends_with_its_first_step(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.on(w.Fetched())
+    told.wait_until(1800)
+    assert told.machine.off
+
+
+def test_an_instance_that_still_runs_is_switched_off_again(told: Told) -> None:
+    told.on(w.Started())
+    told.wait_until(1900)
+    assert told.count(w.PowerOff) >= 3
+
+
+# -- the trainer's ends
+
+
+def test_a_failed_trainer_is_reported_with_its_last_lines(told: Told) -> None:
+    told.trains()
+    told.on(w.Saved(step=50))
+    told.on(w.TrainerExited(code=1, log_tail=("Traceback", "ValueError: x")))
+    told.on(w.Committed(head=a_head(50)))
+    told.on(w.Committed(head=a_head(50, final=True)))
+    told.on(w.LogsKept())
+    report = told.last_report
+    assert report.phase is Phase.FAILED
+    assert report.exit_code == 1
+    assert report.log_tail == ("Traceback", "ValueError: x")
+    assert only(told.on(w.Posted()), w.PowerOff)
+
+
+def test_a_trainer_that_leaves_resumable_unasked_has_failed(told: Told) -> None:
+    told.trains()
+    told.on(w.TrainerExited(code=75))
+    told.on(w.Committed(head=a_head(final=True)))
+    assert told.last_report.phase is Phase.FAILED
+
+
+def test_a_machine_that_goes_down_makes_no_failure_of_it(told: Told) -> None:
+    """EC2 ends a machine without notice: its services get SIGTERM, the container too."""
+    told.trains()
+    told.on(w.ShuttingDown())
+    assert told.signals() == [w.Sig.STOP]
+    told.on(w.TrainerExited(code=75))
+    told.on(w.Committed(head=a_head(final=True)))
+    assert told.last_report.phase is Phase.IDLE
+
+
+def test_outputs_that_cannot_be_stored_fail_the_attempt(told: Told) -> None:
+    told.trains()
+    told.on(w.TrainerExited(code=0))
+    for _ in range(3):
+        told.on(w.Undone(task=w.CommitOutputs(), why="access denied", hopeless=True))
+        told.wait_until((told.now - T0).total_seconds() + 5)
+    told.on(w.Committed(head=a_head(final=True)))
+    assert told.last_report.phase is Phase.FAILED
+    assert "access denied" in told.last_report.message
+
+
+def test_a_fenced_agent_kills_its_trainer_and_writes_nothing_more(told: Told) -> None:
+    told.trains()
+    told.on(w.Saved(step=50))
+    said = told.on(w.Fenced(why="digits-7f3a.5 holds HEAD"))
+    assert w.Signal(signal=w.Sig.KILL) in said
+    assert only(said, w.Farewell)[0].report.phase is Phase.FENCED
+    told.on(w.Saved(step=60))
+    assert told.on(w.TrainerExited(code=137)) != [w.Finalize()]
+    said = told.on(w.Posted())
+    assert only(said, w.PowerOff)
+    assert told.count(w.Finalize) == told.count(w.KeepLogs) == 0
+    assert told.count(w.Commit) == 1
+
+
+def test_farewells_that_find_no_mailbox_do_not_keep_the_power_on(told: Told) -> None:
+    told.trains()
+    told.on(w.TrainerExited(code=3))
+    told.on(w.Committed(head=a_head(final=True)))
+    told.wait_until(29)
+    assert not told.machine.off
+    told.wait_until(31)
+    assert told.machine.off
+
+
+def test_the_story_can_be_read(told: Told) -> None:
+    told.trains()
+    assert any("StartTrainer" in line for line in told.machine.story)
+    assert ME in told.last_report.attempt
+
+
+def _leaves(told: Told) -> None:
+    """The trainer obeys, and every task is done at once."""
+    step = told.machine.head.step if told.machine.head else None
+    if w.Sig.STOP not in told.signals():
+        paid_until_s = (told.order.paid_until - T0).total_seconds()
+        told.orders(replacement_ready=True, paid_until_s=paid_until_s)
+    told.on(w.TrainerExited(code=75))
+    told.on(w.Committed(head=a_head(step, final=True)))
+    told.on(w.LogsKept())
+    told.on(w.Posted())
