@@ -1,0 +1,151 @@
+"""ports.Mailbox over ports.Objects: every letter is one object.
+
+`mail/orders/<box>.json` and `mail/reports/<box>/<rank>.json`; those of ended boxes lie at the same
+names below `jobs/<job>/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+
+from spotrunner.adapters import codec
+from spotrunner.core.model import Order, Report
+from spotrunner.ports import (
+    Blob,
+    NotFound,
+    ObjectInfo,
+    Objects,
+    PreconditionFailed,
+    StaleEpoch,
+    Unavailable,
+)
+
+ORDERS, REPORTS = "mail/orders/", "mail/reports/"
+
+# Two daemons that race for one order settle it by epoch; more tries would meet no race.
+MAX_TRIES = 5
+
+_LETTER = re.compile(r"mail/(?:orders/(?P<order>[^/]+)\.json|reports/(?P<report>[^/]+)/\d+\.json)")
+
+T = TypeVar("T", Order, Report)
+_log = structlog.get_logger(__name__)
+
+
+class ObjectMailbox:
+    """Safe for one daemon's thread or one agent's; it remembers what it has read."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._reports: dict[str, _Letter[Report]] = {}  # by key, rank 0
+        self._orders: dict[str, _Letter[Order]] = {}  # by box
+
+    # -- the daemon's side ---------------------------------------------------------------------
+
+    def boxes(self) -> frozenset[str]:
+        listed = {info.key: info for info in self._objects.list("mail/")}
+        self._reports = {key: seen for key, seen in self._reports.items() if key in listed}
+        for key, info in listed.items():
+            if key.startswith(REPORTS) and key.endswith("/0.json"):
+                self._refresh(info)
+        letters = (_LETTER.fullmatch(key) for key in listed)
+        return frozenset(letter["order"] or letter["report"] for letter in letters if letter)
+
+    def reports(self) -> Mapping[str, Report]:
+        read = (letter.value for letter in self._reports.values())
+        return {report.attempt: report for report in read if report is not None}
+
+    def post_order(self, order: Order) -> None:
+        key = _order_key(order.box)
+        for _ in range(MAX_TRIES):
+            blob = self._get(key)
+            lying = _read(Order, key, blob.body) if blob else None
+            if lying is not None and lying.epoch > order.epoch:
+                raise StaleEpoch(f"the order of {order.box} has epoch {lying.epoch}")
+            if lying is not None and _number(lying) >= _number(order):
+                return
+            try:
+                self._objects.put(
+                    key,
+                    codec.to_json(order),
+                    if_match=blob.etag if blob else None,
+                    if_absent=blob is None,
+                )
+            except PreconditionFailed:
+                continue  # somebody wrote meanwhile, or it was us: what lies there says which
+            return
+        raise Unavailable(f"the order of {order.box} was changed {MAX_TRIES} times meanwhile")
+
+    def archive(self, box: str, job_id: str) -> None:
+        keys = [info.key for info in self._objects.list(f"{REPORTS}{box}/")]
+        for key in (_order_key(box), *keys):
+            blob = self._get(key)
+            if blob is not None:
+                self._objects.put(f"jobs/{job_id}/{key}", blob.body)
+                self._objects.delete([key])
+
+    # -- the agent's side ----------------------------------------------------------------------
+
+    def order(self, box: str, last: Order | None) -> Order | None:
+        key, seen = _order_key(box), self._orders.get(box)
+        try:
+            blob = self._objects.get_if_changed(key, seen.etag if seen else None)
+        except NotFound:
+            return None
+        if blob is not None:
+            seen = _Letter(etag=blob.etag, value=_read(Order, key, blob.body))
+            self._orders[box] = seen
+        order = seen.value if seen else None
+        if order is None or (last is not None and _number(order) <= _number(last)):
+            return None
+        return order
+
+    def post_report(self, report: Report) -> None:
+        self._objects.put(f"{REPORTS}{report.box}/{report.rank}.json", codec.to_json(report))
+
+    # ------------------------------------------------------------------------------------------
+
+    def _refresh(self, info: ObjectInfo) -> None:
+        seen = self._reports.get(info.key)
+        if seen is not None and seen.etag == info.etag:
+            return
+        blob = self._get(info.key)
+        if blob is None:  # archived since it was listed
+            self._reports.pop(info.key, None)
+            return
+        report = _read(Report, info.key, blob.body)
+        self._reports[info.key] = _Letter(etag=blob.etag, value=report)
+
+    def _get(self, key: str) -> Blob | None:
+        try:
+            return self._objects.get(key)
+        except NotFound:
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Letter(Generic[T]):
+    """A letter as it was read; None: not readable, and not read again until it changes."""
+
+    etag: str
+    value: T | None
+
+
+def _order_key(box: str) -> str:
+    return f"{ORDERS}{box}.json"
+
+
+def _number(order: Order) -> tuple[int, int]:
+    return order.epoch, order.n
+
+
+def _read(cls: type[T], key: str, body: bytes) -> T | None:
+    try:
+        return codec.from_json(cls, body)
+    except codec.Malformed as error:
+        _log.warning("a letter cannot be read", key=key, why=str(error))
+        return None
