@@ -1,0 +1,1 @@
+"""The lab: an emulated AWS on one loopback port, whose instances are local processes."""

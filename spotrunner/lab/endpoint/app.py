@@ -1,0 +1,142 @@
+"""The one port: our EC2 and its neighbours, moto for the rest, all at lab time.
+
+A request is routed by the service in its SigV4 credential scope, as AWS's own hosts would be.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from spotrunner.lab.endpoint import tables
+from spotrunner.lab.endpoint.answers import (
+    HttpAnswer,
+    expired_key,
+    json_answer,
+    old_signature,
+    refusal,
+    unknown_key,
+    unsigned,
+)
+from spotrunner.lab.endpoint.call import Console
+from spotrunner.lab.endpoint.ec2 import Awkwardness, Ec2
+from spotrunner.lab.endpoint.paging import Pages
+from spotrunner.lab.endpoint.scope import Scope, scope_of
+from spotrunner.lab.gate import Gate
+from spotrunner.lab.keys import ROLE_PREFIX, RoleKeys
+from spotrunner.lab.locked import LockedWorld
+from spotrunner.sim.values import ApiError, LostAnswer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_TABLES = ("pricing", "servicequotas", "ssm")
+
+
+class EndpointApp:
+    """A WSGI application. Safe to serve from several threads. `control` answers `/lab/...`."""
+
+    def __init__(
+        self,
+        *,
+        world: LockedWorld,
+        keys: RoleKeys,
+        gate: Gate,
+        console: Console,
+        awkwardness: Awkwardness,
+        seed: int,
+        control: WSGIApplication | None = None,
+    ) -> None:
+        self._world = world
+        self._keys = keys
+        self._gate = gate
+        self._control = control
+        self._ec2 = Ec2(world, console, awkwardness, seed)
+        self._table_pages = Pages(halves=awkwardness.halves)
+        self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        start = self._dated(start)
+        if self._control is not None and environ["PATH_INFO"].startswith("/lab/"):
+            return self._control(environ, start)
+        scope = scope_of(environ)
+        if scope is None:
+            old = "AWSAccessKeyId=" in environ.get("QUERY_STRING", "")
+            return _send(start, refusal("s3", old_signature() if old else unsigned()))
+        refused = self._check_key(scope)
+        if refused is not None:
+            return _send(start, refusal(scope.service, refused))
+        if not scope.presigned:
+            self._gate.pass_through(scope.access_key)
+        if scope.service == "ec2":
+            return _send(start, self._ask_ec2(scope, environ))
+        if scope.service in _TABLES:
+            return self._ask_tables(scope, environ, start)
+        return self._moto(environ, start)
+
+    def _ask_ec2(self, scope: Scope, environ: WSGIEnvironment) -> HttpAnswer:
+        try:
+            return self._ec2.answer(scope.region, _body(environ))
+        except LostAnswer:
+            # The server closes the connection without a word.
+            raise ConnectionAbortedError("the answer is lost") from None
+
+    def _ask_tables(
+        self, scope: Scope, environ: WSGIEnvironment, start: StartResponse
+    ) -> Iterable[bytes]:
+        body = _body(environ)
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if scope.service == "ssm" and not tables.is_ours(operation, body):
+            environ["wsgi.input"] = io.BytesIO(body)
+            return self._moto(environ, start)
+        try:
+            answer = tables.answer(
+                scope.service, operation, scope.region, body, self._world, self._table_pages
+            )
+        except ApiError as error:
+            return _send(start, refusal(scope.service, error))
+        return _send(start, json_answer(HTTPStatus.OK, answer))
+
+    def _check_key(self, scope: Scope) -> ApiError | None:
+        """Only role keys are checked: they are what has to be renewed in time."""
+        if not scope.access_key.startswith(ROLE_PREFIX):
+            return None
+        key = self._keys.find(scope.access_key)
+        if key is None or key.token != scope.session_token:
+            return unknown_key(scope.service)
+        return expired_key(scope.service) if key.expires_at <= self._world.now() else None
+
+    def _dated(self, start: StartResponse) -> StartResponse:
+        """Every answer carries lab time, also moto's."""
+
+        def start_dated(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+        ) -> Callable[[bytes], object]:
+            kept = [(name, value) for name, value in headers if name.lower() != "date"]
+            date = format_datetime(self._world.now().replace(microsecond=0), usegmt=True)
+            return start(status, [*kept, ("Date", date)], exc_info)
+
+        return start_dated
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    return body
+
+
+def _send(start: StartResponse, answer: HttpAnswer) -> Iterable[bytes]:
+    status = HTTPStatus(answer.status)
+    start(
+        f"{status.value} {status.phrase}",
+        [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Server", "AmazonEC2"),
+        ],
+    )
+    return [answer.body]
