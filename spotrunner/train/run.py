@@ -97,7 +97,8 @@ class Run:
         middle of an epoch `on_train_begin` comes a second time. Raises CheckpointMismatch when
         the checkpoint is of another model or other data.
         """
-        assert self._fitted is None, "a run has one fit: its step number names the checkpoints"
+        if self._fitted is not None:
+            raise RuntimeError("a run has one fit: the number of its step names the checkpoints")
         course = Course(
             epochs=epochs,
             steps_per_epoch=data.steps_per_epoch,
@@ -135,7 +136,8 @@ class Run:
 
         The last call of a script, after `fit`; exit code 0 then tells that all is done.
         """
-        assert self._fitted is not None, "finish comes after fit"
+        if self._fitted is None:
+            raise RuntimeError("finish comes after fit")
         result = {
             "job": self.environment.job,
             "attempt": self.environment.attempt,

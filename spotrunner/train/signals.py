@@ -23,13 +23,15 @@ class Requests:
         self.save = False
         self.stop = False
         self.unsaved = False
+        self._owner = os.getpid()
 
     def on_save(self, signum: int, frame: FrameType | None) -> None:
         self.save = True
 
     def on_stop(self, signum: int, frame: FrameType | None) -> None:
         self.stop = True
-        if not self.unsaved:
+        # A forked child has no step boundary that could answer, and nothing of its own to save.
+        if not self.unsaved or os.getpid() != self._owner:
             leave()
 
     def install(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -29,6 +30,17 @@ def test_nothing_is_asked_for_at_first(requests: Requests) -> None:
 def test_sigusr1_asks_for_a_save_only(requests: Requests) -> None:
     signal.raise_signal(signal.SIGUSR1)
     assert requests.save
+    assert not requests.stop
+
+
+def test_sigterm_ends_a_forked_child_at_once(requests: Requests) -> None:
+    requests.unsaved = True
+    child = os.fork()
+    if child == 0:
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 75
     assert not requests.stop
 
 
