@@ -1,0 +1,182 @@
+"""A whole installation in virtual time: the daemon's rounds, the cloud, S3 and the instances.
+
+The daemon, the decisions, the ledger, the mail, HEAD and the agent's state machine are the same
+code as in production; the market, S3 and the trainer are modelled, and time is moved by hand.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+from spotrunner.adapters.heads import ObjectHeads
+from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.core.model import CommandVerb, Event, Job, JobSpec, Limits
+from spotrunner.core.policy import Policy
+from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.states import JobState
+from spotrunner.daemon.act import Actor
+from spotrunner.daemon.board import Board
+from spotrunner.daemon.observe import Observer
+from spotrunner.daemon.reconcile import Reconciler
+from spotrunner.daemon.request import RequestMaker
+from spotrunner.ports import Store
+from spotrunner.sim.agents import Durations, Services, SimFleet
+from spotrunner.sim.cloud import SimCloud, SimPrices, SimSites, VirtualClock
+from spotrunner.sim.trainer import Training
+from spotrunner.sim.values import Setup
+from spotrunner.sim.world import World
+
+T = TypeVar("T")
+
+INSTALLATION = "5170c4fe"
+# How often a refused launch may ask for another round at once.
+ROUNDS_AT_ONCE = 20
+
+
+class Inline(Executor):
+    """Runs each call where it is submitted: order without threads."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+            future.set_exception(error)
+        return future
+
+
+class Stage:
+    """`run` moves the time second by second; the daemon has a round every `tick_s`, while it is
+    up. The store outlives a daemon that is killed and started again."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        store: Store,
+        *,
+        seed: int = 0,
+        limits: Limits | None = None,
+        training: Training | None = None,
+        durations: Durations | None = None,
+        policy: Policy | None = None,
+        tick_s: int = 15,
+    ) -> None:
+        self.clock = VirtualClock(setup.start)
+        self.world = World(setup, seed)
+        self.objects = MemoryObjects(self.clock)
+        self.store = store
+        self.heads = ObjectHeads(self.objects)
+        self.limits = limits or Limits()
+        self.tick_s = tick_s
+        self.services = Services(
+            world=self.world,
+            mailbox=ObjectMailbox(self.objects),
+            heads=self.heads,
+            dice=random.Random(f"{seed}/nonces"),
+        )
+        self.fleet = SimFleet(self.services, training, durations)
+        self._setup = setup
+        self._policy = policy or Cheapest()
+        self._reconciler: Reconciler | None = None
+        self._next_tick = setup.start
+        if store.installation() is None:
+            store.set_installation(INSTALLATION)
+        self.start_daemon()
+
+    # -- the daemon's life ---------------------------------------------------------------------
+
+    def start_daemon(self) -> None:
+        regions = tuple(region.name for region in self._setup.regions)
+        sites = SimSites(self.world)
+        executor = Inline()
+        mailbox = ObjectMailbox(self.objects)
+        cloud = SimCloud(self.world, self.clock)
+        observer = Observer(
+            store=self.store,
+            cloud=cloud,
+            mailbox=mailbox,
+            heads=self.heads,
+            board=Board(SimPrices(self.world, self.clock), self.clock, executor, every_s=600),
+            clock=self.clock,
+            executor=executor,
+            regions=regions,
+            installation=INSTALLATION,
+            limits=self.limits,
+        )
+        maker = RequestMaker(
+            store=self.store,
+            sites=sites,
+            objects=self.objects,
+            installation=INSTALLATION,
+            bucket="home",
+            home_region=regions[0],
+            archive_key="agent/archive.tar.gz",
+            archive_sha256="0" * 64,
+            endpoint_url=None,
+        )
+        actor = Actor(
+            store=self.store,
+            cloud=cloud,
+            mailbox=mailbox,
+            request_for=maker,
+            clock=self.clock,
+            executor=executor,
+        )
+        self._reconciler = Reconciler(
+            store=self.store,
+            observer=observer,
+            actor=actor,
+            policy=self._policy,
+            epoch=self.store.lead("stage"),
+        )
+
+    def kill_daemon(self) -> None:
+        self._reconciler = None
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Move on by so many seconds, or until something holds; True if it does."""
+        end = self.clock.now() + dt.timedelta(seconds=seconds)
+        while self.clock.now() < end:
+            self.step()
+            if until is not None and until():
+                return True
+        return False
+
+    def step(self) -> None:
+        """One second."""
+        now = self.clock.advance(1)
+        self.fleet.run(now)
+        if now >= self._next_tick:
+            self._next_tick = now + dt.timedelta(seconds=self.tick_s)
+            self.round()
+
+    def round(self) -> None:
+        """A round of the daemon, and those that it asks for, if it is up."""
+        for _ in range(ROUNDS_AT_ONCE):
+            if self._reconciler is None or not self._reconciler.run_once().again:
+                return
+
+    # -- users ---------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, job_id: str = "job-aaaa") -> Job:
+        job = Job(id=job_id, spec=spec, state=JobState.QUEUED, submitted_at=self.clock.now())
+        submitted = Event(
+            at=job.submitted_at, job_id=job.id, subject=job.id, kind="submitted", why="by the user"
+        )
+        self.store.add_job(job, [submitted])
+        return job
+
+    def command(self, job_id: str, verb: CommandVerb) -> None:
+        self.store.add_command(job_id, verb, self.clock.now())
+
+    def job(self, job_id: str = "job-aaaa") -> Job:
+        job = self.store.job(job_id)
+        assert job is not None, job_id
+        return job
