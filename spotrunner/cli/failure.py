@@ -37,3 +37,7 @@ class NoDaemon(Failure):
             f"the daemon is not running ({why}); start it: spotrunner daemon --config FILE",
             Exit.NO_DAEMON,
         )
+
+
+class WrongFile(BadInput):
+    """A file of the user's is wrong; the message is one `file:line: key: what` line a problem."""
