@@ -28,9 +28,8 @@ from spotrunner.agent.record import Record
 from spotrunner.core.head import may_write
 from spotrunner.core.model import Head, Order, Phase, Report, Verb
 
-EXIT_RESUMABLE = 75
 # What a trainer exits with that was stopped by somebody: by contract, by SIGTERM, by SIGKILL.
-_STOPPED_CODES = (EXIT_RESUMABLE, 143, 137)
+_STOPPED_CODES = (75, 143, 137)
 # What an ending need not wait for: none of these touches HEAD, and a late answer is ignored.
 _ABANDONED = (w.Identify, w.Fetch, w.Restore)
 # These outcomes are facts, and facts beat the reasons for which we were about to end.
@@ -62,6 +61,7 @@ class Machine:
         self._started_at: dt.datetime | None = None
         self._launched_at: dt.datetime | None = None
         self._paid_until: dt.datetime | None = None
+        self._timer_at: dt.datetime | None = None
         self._order: Order | None = None
         self._lane = Lane(config)
         self._record = Record(config)
@@ -95,10 +95,9 @@ class Machine:
         if before is not None and (now - before).total_seconds() > self.config.jump_s:
             self._reports.hurry()
         phase = self.phase
-        if not self.off:
-            hear = _EARS.get(type(event))
-            if hear is not None:
-                hear(self, event)
+        hear = _EARS.get(type(event))
+        if hear is not None and not self.off:
+            hear(self, event)
         self._decide()
         if self.phase is not phase:
             self._reports.hurry()
@@ -151,6 +150,7 @@ class Machine:
             minutes = int((order.paid_until - self._clock).total_seconds() // 60)
             if minutes >= 1:
                 self._say(w.ArmTimer(minutes=minutes))
+                self._timer_at = self._clock + dt.timedelta(minutes=minutes)
         # What was asked for before we came is in HEAD; while nothing runs there is nothing to save.
         if last is not None and order.checkpoints_asked > last.checkpoints_asked:
             self._save_wanted = self._runs
@@ -345,7 +345,9 @@ class Machine:
         if self.phase is Phase.RESTORE:
             assert self.head is not None
             assert self.head.manifest is not None
-            return w.FallBack() if self._damaged else w.Restore(ref=self.head.manifest)
+            if self._damaged:
+                return w.FallBack(damaged=self.head.manifest)
+            return w.Restore(ref=self.head.manifest)
         return self._commit(final=False)
 
     def _task_down(self, ending: Ending) -> w.Task | None:
@@ -378,7 +380,8 @@ class Machine:
         assert self.head is not None
         if ending.outcome is Phase.DONE:
             hurried = self._record.notice is not None or self._told_at is not None
-            return (self._commit(final=False) if hurried else None) or w.CommitOutputs()
+            first = self._commit(final=False) if hurried else None
+            return first or w.CommitOutputs(step=self._record.step)
         if self._record.newest_step > self.head.step:
             return self._commit(final=True)
         return None if self.head.final else w.Finalize()
@@ -417,7 +420,9 @@ class Machine:
 
     def _paid_deadline(self) -> dt.datetime:
         assert self._paid_until is not None, "Started comes first"
-        return self._paid_until - dt.timedelta(seconds=self.config.off_margin_s)
+        # The fail-safe timer counts whole minutes, so it may be up to one ahead.
+        ends = min(self._paid_until, self._timer_at or self._paid_until)
+        return ends - dt.timedelta(seconds=self.config.off_margin_s)
 
     def _deadline(self) -> dt.datetime:
         """When everything has to be committed, once an ending has begun."""
@@ -491,11 +496,10 @@ class Machine:
             yield by
 
     def _deadlines_down(self) -> Iterator[dt.datetime]:
-        if self._is_there():
-            if self._killed_at is not None:
-                yield self._killed_at + dt.timedelta(seconds=_GONE_S)
-            elif self._told_at is not None:
-                yield self._kill_at(self._told_at)
+        if self._is_there() and self._killed_at is not None:
+            yield self._killed_at + dt.timedelta(seconds=_GONE_S)
+        elif self._is_there() and self._told_at is not None:
+            yield self._kill_at(self._told_at)
         farewell_by = self._farewell_by()
         if farewell_by is not None and farewell_by > self._clock:
             yield farewell_by
@@ -531,7 +535,8 @@ class Machine:
             self.phase = Phase.TRAIN
             self._runs = True
             self._logs_due = True
-            self._say(w.StartTrainer())
+            assert self.head is not None
+            self._say(w.StartTrainer(fresh=self.head.manifest is None))
 
     def _switch_off(self, why: str) -> None:
         self._off_at = self._clock

@@ -28,6 +28,11 @@ class Record:
         self._exit_code: int | None = None
         self._log_tail: tuple[str, ...] = ()
 
+    @property
+    def step(self) -> int:
+        """The last step that we heard of."""
+        return max(self.newest_step, self._progress.step if self._progress else self.base_step)
+
     def progressed(self, event: Progressed, now: dt.datetime) -> bool:
         """True for the first step of this attempt's own."""
         self._progress = event

@@ -57,7 +57,7 @@ class Config:
     # succeed as asked (no such image, no such object) is given up after this many tries
     first_retry_s: float = 1.0
     most_retry_s: float = 30.0
-    hopeless_tries: int = 3
+    hopeless_tries: int = 5
     # how often the power is switched off again while the machine still runs
     off_again_s: float = 30.0
 
@@ -100,6 +100,8 @@ class Restore:
 class FallBack:
     """Swap HEAD to its previous checkpoint. Answer: HeadTaken."""
 
+    damaged: CheckpointRef
+
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
@@ -116,7 +118,10 @@ class Finalize:
 
 @dataclass(frozen=True, kw_only=True)
 class CommitOutputs:
-    """Upload outputs and logs, their manifest last, and swap HEAD to `done`. Answer: Committed."""
+    """Upload outputs and logs, their manifest last, and swap HEAD to `done`. `step` is the last
+    one that the trainer told of. Answer: Committed."""
+
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +154,9 @@ Task = (
 
 @dataclass(frozen=True, kw_only=True)
 class StartTrainer:
-    """Answered by TrainerExited, some day."""
+    """`fresh`: from scratch, whatever may lie on the disk. Answered by TrainerExited, some day."""
+
+    fresh: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def test_a_first_attempt_goes_up_task_by_task(told: Told) -> None:
     assert w.Fetch() in told.on(w.Identified(launched_at=T0))
     told.orders()
     assert w.TakeHead() in told.on(w.Fetched())
-    assert w.StartTrainer() in told.on(w.HeadTaken(head=a_head()))
+    assert w.StartTrainer(fresh=True) in told.on(w.HeadTaken(head=a_head()))
     assert told.machine.phase is Phase.TRAIN
 
 
@@ -38,7 +38,7 @@ def test_nobody_takes_head_before_an_order_has_said_whom_we_replace(told: Told) 
 def test_a_restored_attempt_trains_only_after_the_restore(told: Told) -> None:
     told.boots()
     assert w.Restore(ref=a_ref(100)) in told.on(w.HeadTaken(head=a_head(100)))
-    assert w.StartTrainer() in told.on(w.Restored(step=100))
+    assert w.StartTrainer(fresh=False) in told.on(w.Restored(step=100))
 
 
 def test_reports_every_phase_at_once(told: Told) -> None:
@@ -52,7 +52,7 @@ def test_reports_every_phase_at_once(told: Told) -> None:
 def test_a_torn_checkpoint_is_left_by_a_recorded_swap(told: Told) -> None:
     told.boots()
     told.on(w.HeadTaken(head=a_head(200, previous=100)))
-    assert w.FallBack() in told.on(w.Damaged(why="sha256 of weights.h5 differs"))
+    assert w.FallBack(damaged=a_ref(200)) in told.on(w.Damaged(why="sha256 of weights.h5 differs"))
     assert "sha256" in told.last_report.message
     assert w.Restore(ref=a_ref(100)) in told.on(w.HeadTaken(head=a_head(100)))
     told.on(w.Restored(step=100))
@@ -63,7 +63,7 @@ def test_when_both_checkpoints_are_damaged_it_begins_anew(told: Told) -> None:
     told.boots()
     told.on(w.HeadTaken(head=a_head(200, previous=None)))
     told.on(w.Damaged(why="torn"))
-    assert w.StartTrainer() in told.on(w.HeadTaken(head=a_head()))
+    assert w.StartTrainer(fresh=True) in told.on(w.HeadTaken(head=a_head()))
 
 
 def test_a_fetch_without_an_answer_is_tried_again_more_and_more_slowly(told: Told) -> None:
@@ -87,9 +87,9 @@ def test_an_image_that_does_not_exist_fails_the_attempt_with_the_reason(told: To
     told.on(w.Started())
     told.on(w.Identified(launched_at=T0))
     told.orders()
-    for _ in range(3):
+    for _ in range(told.machine.config.hopeless_tries):
         told.on(w.Undone(task=w.Fetch(), why="no such image: tf:9", hopeless=True))
-        told.wait_until((told.now - T0).total_seconds() + 10)
+        told.wait_until((told.now - T0).total_seconds() + 30)
     farewell = only(told.said, w.Farewell)[-1]
     assert farewell.report.phase is Phase.FAILED
     assert "no such image: tf:9" in farewell.report.message
@@ -391,7 +391,7 @@ def test_a_notice_in_the_last_epoch_loses_to_the_end_of_the_training(told: Told)
     # hurried: the checkpoint is small and first, in case the outputs are not through in time
     assert told.count(w.CommitOutputs) == 0
     said = told.on(w.Committed(head=a_head(60)))
-    assert w.CommitOutputs() in said
+    assert w.CommitOutputs(step=60) in said
     told.on(w.Committed(head=a_head(60, final=True, done="jobs/x/outputs/4/MANIFEST.json")))
     assert told.last_report.phase is Phase.DONE
     assert told.count(w.KeepLogs) == 0
@@ -558,9 +558,9 @@ def test_a_machine_that_goes_down_makes_no_failure_of_it(told: Told) -> None:
 def test_outputs_that_cannot_be_stored_fail_the_attempt(told: Told) -> None:
     told.trains()
     told.on(w.TrainerExited(code=0))
-    for _ in range(3):
-        told.on(w.Undone(task=w.CommitOutputs(), why="access denied", hopeless=True))
-        told.wait_until((told.now - T0).total_seconds() + 5)
+    for _ in range(told.machine.config.hopeless_tries):
+        told.on(w.Undone(task=w.CommitOutputs(step=0), why="access denied", hopeless=True))
+        told.wait_until((told.now - T0).total_seconds() + 30)
     told.on(w.Committed(head=a_head(final=True)))
     assert told.last_report.phase is Phase.FAILED
     assert "access denied" in told.last_report.message

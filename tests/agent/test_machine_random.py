@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +31,6 @@ heads = st.builds(
 )
 # What can happen by itself, at any time.
 weather = st.one_of(
-    st.builds(w.NoticeSeen, at=st.integers(0, 7000).map(lambda s: T0 + dt.timedelta(seconds=s))),
     st.builds(w.HeadSeen, head=st.none() | heads),
     st.builds(w.Progressed, step=steps),
     st.builds(w.SaveTook, save_s=st.floats(0, 40)),
@@ -59,6 +56,7 @@ orders = st.fixed_dictionaries(
 happenings = st.one_of(
     st.tuples(st.just("weather"), weather),
     st.tuples(st.just("order"), orders),
+    st.tuples(st.just("notice"), st.integers(-20, 130)),
     st.tuples(st.just("answer"), st.sampled_from(["good", "good", "good", "undone", "bad"])),
     st.tuples(st.just("wait"), st.integers(0, 400)),
 )
@@ -110,7 +108,7 @@ class World:
         return answers.get(type(task), w.Committed(head=self.head, commit_s=0.5))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(happenings, max_size=40))
 def test_promises(happened: list[tuple[str, object]]) -> None:
     world = World()
@@ -121,6 +119,9 @@ def test_promises(happened: list[tuple[str, object]]) -> None:
             told.on(what)  # type: ignore[arg-type]
         elif kind == "order":
             told.orders(**what)  # type: ignore[arg-type]
+        elif kind == "notice":
+            assert isinstance(what, int)
+            told.notice(in_s=what)
         elif kind == "answer":
             world.answer(str(what))
         else:

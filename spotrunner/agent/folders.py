@@ -1,0 +1,100 @@
+"""Where an agent and its trainer keep things, on the instance and in the home bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# The trainer contract reserves all-digit names for complete checkpoints; what begins like this is
+# unfinished.
+PARTIAL_PREFIX = ".partial-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Below one root; the same paths inside and outside of the container."""
+
+    root: Path
+
+    @property
+    def workdir(self) -> Path:
+        return self.root / "workdir"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def library(self) -> Path:
+        """What a payload imports of ours, on its PYTHONPATH."""
+        return self.root / "payload-lib"
+
+    @property
+    def progress(self) -> Path:
+        return self.logs / "progress.jsonl"
+
+    @property
+    def trainer_log(self) -> Path:
+        return self.logs / "trainer.log"
+
+    def make(self) -> None:
+        for folder in (self.workdir, self.data, self.checkpoints, self.outputs, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The keys of one attempt of a job. Folders end with a slash."""
+
+    job_id: str
+    attempt: str
+    generation: int
+    rank: int = 0
+
+    @property
+    def spec(self) -> str:
+        return f"jobs/{self.job_id}/spec.json"
+
+    def workdir(self, sha256: str) -> str:
+        return f"jobs/{self.job_id}/workdir/{sha256}.tar.gz"
+
+    def checkpoint(self, step: int, nonce: str) -> str:
+        return f"jobs/{self.job_id}/checkpoints/{step:08d}-{nonce}/"
+
+    @property
+    def outputs(self) -> str:
+        return f"jobs/{self.job_id}/outputs/{self.generation}/"
+
+    def log(self, n: int) -> str:
+        return f"jobs/{self.job_id}/logs/{self.attempt}/{self.rank}/{n:06d}.gz"
+
+
+def step_of(name: str) -> int | None:
+    """The step of a complete checkpoint's folder; None for any other name."""
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
+def complete_steps(checkpoints: Path) -> dict[int, Path]:
+    """The complete checkpoints that lie there, by step."""
+    found = ((step_of(entry.name), entry) for entry in checkpoints.iterdir() if entry.is_dir())
+    return {step: entry for step, entry in found if step is not None}
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file with its name relative to `folder`, in order; links are not followed."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            yield path.relative_to(folder).as_posix(), path

@@ -1,0 +1,40 @@
+# Runs the job's commands ($1) inside the container, below docker's init, which passes signals to
+# this shell only. Hands them on to those processes of the job that catch them: the default action
+# of SIGUSR1 would end a trainer that is still importing, a `tee`, and the job's own shell.
+set -m # only for this: the job gets a process group of its own
+bash -c "$1" &
+job=$!
+set +m
+save='' stop=''
+trap 'save=1' USR1
+trap 'stop=1' TERM
+
+# hand_on NAME NUMBER: 1 if no process of the job catches the signal.
+hand_on() {
+  local stat pid fields group key value caught='' handed=1
+  for stat in /proc/[0-9]*/stat; do
+    { read -r fields < "$stat"; } 2> /dev/null || continue
+    # after the name in brackets, which may hold anything: state, parent, process group
+    read -r _ _ group _ <<< "${fields##*) }"
+    [ "$group" = "$job" ] || continue
+    pid="${stat#/proc/}" pid="${pid%/stat}" caught=0
+    while read -r key value; do
+      [ "$key" = SigCgt: ] && caught=$(((16#${value: -8} >> ($2 - 1)) & 1))
+    done 2> /dev/null < "/proc/$pid/status"
+    [ "$caught" = 1 ] && kill -s "$1" "$pid" 2> /dev/null && handed=0
+  done
+  return "$handed"
+}
+
+while kill -0 "$job" 2> /dev/null; do
+  if [ -n "$stop" ]; then
+    stop='' save=''
+    hand_on TERM 15 || kill -s TERM -- "-$job"
+  elif [ -n "$save" ]; then
+    # nobody listens yet: look again in a moment
+    if hand_on USR1 10; then save=''; else sleep 1 & wait "$!"; fi
+  else
+    wait "$job"
+  fi
+done
+wait "$job"
