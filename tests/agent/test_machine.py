@@ -463,13 +463,24 @@ def test_the_first_hour_ends_a_minute_late(told: Told, announced_s: int, idles: 
 
 def test_the_end_of_the_paid_time_wins_over_idling(told: Told) -> None:
     told.trains()
-    told.orders(paid_until_s=3200)
     told.now = told.at(3000)
+    told.orders(paid_until_s=3120)
     told.notice()
     _leaves(told)
-    told.wait_until(3189)
+    told.wait_until(3109)
     assert not told.machine.off
-    told.wait_until(3190)
+    told.wait_until(3110)
+    assert told.machine.off
+
+
+def test_it_is_done_before_its_own_timer_which_counts_whole_minutes(told: Told) -> None:
+    told.trains()
+    told.now = told.at(3000)
+    told.orders(paid_until_s=3000 + 179)  # so that the timer fires after two minutes
+    told.wait_until(3000 + 109)
+    assert told.machine.phase is Phase.HANDOVER
+    _leaves(told)
+    told.wait_until(3000 + 110)
     assert told.machine.off
 
 
