@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -13,7 +14,7 @@ from spotrunner.sim.setups import G5, P3, lab_setup
 from spotrunner.sim.steps import Steps
 from spotrunner.sim.values import ApiError, Kind, LostAnswer, Manners, Stage
 from spotrunner.sim.world import World
-from tests.sim.worlds import POOL, START, a_request, a_world, at
+from tests.sim.worlds import EXACT, POOL, START, a_request, a_world, at
 
 LAGGING = Manners(
     pending_s=(10.0, 10.0),
@@ -176,6 +177,17 @@ def test_an_instance_that_we_end_shows_no_notice_any_more() -> None:
     assert view is not None
     assert view.spot_action is None
     assert world.imds(at(300), id_) is None
+
+
+def test_what_is_ending_already_is_not_taken_a_second_time() -> None:
+    world = a_world()
+    id_ = launched(world)
+    world.interrupt(at(60), id_)
+    world.terminate(at(170), POOL.region, [id_])  # still shutting down at the announced 180
+    (record,) = world.describe(at(199), POOL.region, [id_])
+    assert record.stage is Stage.SHUTTING_DOWN
+    assert record.reason is not None
+    assert record.reason.code == "Client.UserInitiatedShutdown"
 
 
 def test_on_demand_is_never_interrupted() -> None:
@@ -414,6 +426,37 @@ def test_a_lost_answer_to_terminate_has_ended_it_all_the_same() -> None:
     with pytest.raises(LostAnswer):
         world.terminate(at(60), POOL.region, [id_])
     assert stage_of(world, 60, id_) is Stage.SHUTTING_DOWN
+
+
+def test_dice_lose_answers_refuse_capacity_and_break_servers() -> None:
+    dice = dataclasses.replace
+    with pytest.raises(LostAnswer):
+        launched(a_world(dice(EXACT, lost_before_share=1.0)))
+    losing = a_world(dice(EXACT, lost_after_share=1.0))
+    with pytest.raises(LostAnswer):
+        launched(losing)
+    assert len(losing.truth(at(0))) == 1
+    assert refused(a_world(dice(EXACT, server_error_share=1.0))).http_status == 500
+    flaky = a_world(dice(EXACT, flaky_capacity_share=1.0))
+    assert refused(flaky).code == "InsufficientInstanceCapacity"
+    dying = a_world(dice(EXACT, pending_death_share=1.0))
+    assert stage_of(dying, 10, launched(dying)) is Stage.TERMINATED
+
+
+def test_weather_may_come_without_a_notice_and_with_a_recommendation_before() -> None:
+    dry = {POOL: Steps([(START, True), (at(1000), False)])}
+    world = a_world(
+        dataclasses.replace(
+            EXACT, unannounced_share=1.0, rebalance_share=1.0, rebalance_lead_s=(300.0, 300.0)
+        ),
+        capacity=dry,
+    )
+    id_ = launched(world)
+    told = [(h.at, h.kind, h.abrupt) for h in world.advance(at(1000))]
+    assert told[1:] == [(at(700), Kind.REBALANCE, False), (at(1000), Kind.ENDING, True)]
+    view = world.imds(at(1000), id_)
+    assert view is not None
+    assert (view.rebalance_at, view.spot_action) == (at(700), None)
 
 
 def test_faults_meet_only_the_calls_they_are_written_for() -> None:
