@@ -1,0 +1,170 @@
+"""ports.Sites: what the account has in a region that a launch must name.
+
+A region's subnets are those with the tag `spotrunner:subnet` (any value); without one, those of
+the default VPC, one a zone. Nothing is looked up again for a while.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from spotrunner.adapters.aws.errors import by_meaning
+from spotrunner.adapters.aws.session import Aws
+from spotrunner.core.catalogue import TYPES, InstanceType, family_of
+from spotrunner.ports import Misconfigured, NotFound, Site
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, SubnetTypeDef
+
+SUBNET_TAG = "spotrunner:subnet"
+
+# Subnets and groups rarely change; images come out about every two weeks.
+KEPT_S = 600.0
+
+# AWS's Deep Learning AMI with the driver, docker and NVIDIA's container toolkit: Ubuntu 22.04 with
+# Python 3.10, open kernel modules (Turing and later).
+IMAGE_NAME = "base-oss-nvidia-driver-gpu-ubuntu-22.04"
+IMAGE_PARAMETER = "/aws/service/deeplearning/ami/{architecture}/" + IMAGE_NAME + "/latest/ami-id"
+
+T = TypeVar("T")
+
+
+class AwsSites:
+    """`security_groups` are names or ids; `amis` is region -> instance type or family -> image."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        *,
+        instance_profile: str | None = None,
+        security_groups: Sequence[str] = (),
+        amis: Mapping[str, Mapping[str, str]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._aws = aws
+        self._instance_profile = instance_profile
+        self._security_groups = tuple(security_groups)
+        self._amis = amis or {}
+        self._sites: _Kept[Site] = _Kept(monotonic)
+        self._images: _Kept[str] = _Kept(monotonic)
+
+    def site(self, region: str) -> Site:
+        return self._sites.get((region,), lambda: self._look_up(region))
+
+    def image(self, region: str, instance_type: str) -> str:
+        named = self._amis.get(region, {})
+        chosen = named.get(instance_type) or named.get(family_of(instance_type))
+        if chosen is not None:
+            return chosen
+        known = TYPES.get(instance_type)
+        if known is None:
+            raise Misconfigured(f"{instance_type} is not known here: {_how_to_name(region)}")
+        if known.needs_own_image:
+            raise Misconfigured(_no_public_image(region, known))
+        parameter = IMAGE_PARAMETER.format(architecture=known.architecture.value)
+        return self._images.get((region, parameter), lambda: self._parameter(region, parameter))
+
+    def _look_up(self, region: str) -> Site:
+        client = self._aws.ec2(region)
+        subnets = _subnets(client, region)
+        vpcs = sorted({subnet["VpcId"] for subnet in subnets})
+        if len(vpcs) > 1:
+            raise Misconfigured(
+                f"the subnets in {region} with the tag {SUBNET_TAG} are of several VPCs"
+                f" ({', '.join(vpcs)}): tag those of one"
+            )
+        return Site(
+            region=region,
+            subnets=_by_zone(subnets),
+            security_group_ids=_groups(client, region, vpcs[0], self._security_groups),
+            instance_profile=self._instance_profile,
+        )
+
+    def _parameter(self, region: str, name: str) -> str:
+        try:
+            with by_meaning():
+                return self._aws.ssm(region).get_parameter(Name=name)["Parameter"]["Value"]
+        except NotFound as error:
+            raise Misconfigured(
+                f"AWS has no public parameter {name} in {region}, so the image of the Deep Learning"
+                f" AMI is not known there: {_how_to_name(region)}"
+            ) from error
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+def _subnets(client: EC2Client, region: str) -> list[SubnetTypeDef]:
+    tagged: FilterTypeDef = {"Name": "tag-key", "Values": [SUBNET_TAG]}
+    default: FilterTypeDef = {"Name": "default-for-az", "Values": ["true"]}
+    for wanted in (tagged, default):
+        with by_meaning():
+            pages = client.get_paginator("describe_subnets").paginate(Filters=[wanted])
+            found = [subnet for page in pages for subnet in page["Subnets"]]
+        if found:
+            return found
+    raise Misconfigured(
+        f"{region} has no default VPC and no subnet with the tag {SUBNET_TAG}: tag one a zone, or"
+        " make a default VPC (aws ec2 create-default-vpc)"
+    )
+
+
+def _by_zone(subnets: Sequence[SubnetTypeDef]) -> Mapping[str, str]:
+    """One subnet a zone: the one with the most addresses left."""
+    ordered = sorted(subnets, key=lambda s: (s.get("AvailableIpAddressCount", 0), s["SubnetId"]))
+    return {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in ordered}
+
+
+def _groups(client: EC2Client, region: str, vpc: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Their ids. None wanted: EC2 takes the VPC's default group, which lets nothing in."""
+    if not wanted:
+        return ()
+    with by_meaning():
+        pages = client.get_paginator("describe_security_groups").paginate(
+            Filters=[{"Name": "vpc-id", "Values": [vpc]}]
+        )
+        found = [group for page in pages for group in page["SecurityGroups"]]
+    ids = {group["GroupName"]: group["GroupId"] for group in found}
+    ids.update({group["GroupId"]: group["GroupId"] for group in found})
+    missing = [name for name in wanted if name not in ids]
+    if missing:
+        raise Misconfigured(f"no security group {', '.join(missing)} in {vpc} of {region}")
+    return tuple(dict.fromkeys(ids[name] for name in wanted))
+
+
+class _Kept(Generic[T]):
+    """Answers by what was asked, until they are old; an error is not kept."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._answers: dict[tuple[str, ...], tuple[float, T]] = {}
+
+    def get(self, question: tuple[str, ...], ask: Callable[[], T]) -> T:
+        with self._lock:
+            kept = self._answers.get(question)
+        if kept is not None and self._monotonic() < kept[0]:
+            return kept[1]
+        answer = ask()
+        with self._lock:
+            self._answers[question] = (self._monotonic() + KEPT_S, answer)
+        return answer
+
+
+# -- sentences ---------------------------------------------------------------------------------
+
+
+def _no_public_image(region: str, known: InstanceType) -> str:
+    return (
+        f"{known.name} needs an image of your own: its {known.gpu.name} GPU needs NVIDIA's"
+        " proprietary driver, which no current Deep Learning AMI has (the last was Base Proprietary"
+        f" (Amazon Linux 2) 71.6 of January 2026); {_how_to_name(region, known.family)}"
+    )
+
+
+def _how_to_name(region: str, what: str = "TYPE OR FAMILY") -> str:
+    return f"name one in the settings, amis: {{{region}: {{{what}: ami-…}}}}"
