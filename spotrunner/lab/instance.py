@@ -1,0 +1,201 @@
+"""One emulated instance: a folder, its metadata service, and the processes in it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import spotrunner
+from spotrunner.lab.imds import Imds
+from spotrunner.lab.keys import RoleKeys
+from spotrunner.lab.locked import LockedWorld
+from spotrunner.lab.marks import INSTANCE_MARK
+from spotrunner.lab.metadata import items
+from spotrunner.lab.processes import kill_until_none, marked
+from spotrunner.lab.shims.machine import Machine, run_module
+from spotrunner.sim.values import ImdsView
+from spotrunner.sim.world import World
+
+PACKAGE_ROOT = str(Path(spotrunner.__file__).parents[1])
+MARKER_FILE = ".spotrunner-lab-instance"
+# The stand-ins by name, with the module of each and what it is told of its name.
+_TOOLS: Mapping[str, tuple[str, ...]] = {
+    "docker": ("shims.docker",),
+    "systemctl": ("shims.systemctl",),
+    "systemd-run": ("shims.systemd_run",),
+    "iptables": ("shims.iptables",),
+    **{
+        name: ("shims.power", name)
+        for name in ("shutdown", "poweroff", "halt", "reboot", "init", "telinit")
+    },
+}
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_END_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What all instances of a lab share."""
+
+    lab_id: str
+    folder: Path
+    world: LockedWorld
+    keys: RoleKeys
+
+
+class LocalInstance:
+    """From `start` to `kill`. Not safe for several threads, but for its metadata service."""
+
+    def __init__(self, host: Host, instance_id: str) -> None:
+        self.id = instance_id
+        self.mark = f"{host.lab_id}/{instance_id}"
+        self.root = host.folder / "instances" / instance_id
+        self.console = host.folder / "consoles" / f"{instance_id}.log"
+        self._host = host
+        self._off_at: dt.datetime | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._imds: Imds | None = None
+
+    def start(self, view: ImdsView) -> None:
+        """Boot: the user-data is run as a script if it is one."""
+        imds = Imds(
+            read=self._items,
+            now=self._host.world.now,
+            control=self._control,
+            required=view.record.request.http_tokens == "required",
+        )
+        imds.start()
+        self._imds = imds
+        self._make_disk(imds.url)
+        script = self.root / "var/lib/cloud/instance/user-data.txt"
+        is_script = view.user_data.startswith("#!")
+        script.write_text(view.user_data if is_script else "echo 'the user-data is no script'\n")
+        lab = self.root / ".lab"
+        self._supervisor = subprocess.Popen(
+            run_module(
+                sys.executable, PACKAGE_ROOT, "supervisor", lab, str(script), str(self.console)
+            ),
+            env=self._environment(imds.url),
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def imds_url(self) -> str | None:
+        return self._imds.url if self._imds is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """False when its supervisor is gone, and with it the machine."""
+        return self._supervisor is not None and self._supervisor.poll() is None
+
+    def is_due_off(self, now: dt.datetime) -> bool:
+        """Whether `shutdown`'s timer has run out; True once."""
+        if self._off_at is None or now < self._off_at:
+            return False
+        self._off_at = None
+        return True
+
+    def shut_down(self) -> None:
+        """Tell the operating system; it has until `kill`."""
+        if self.alive and self._supervisor is not None and self._supervisor.stdin is not None:
+            try:
+                self._supervisor.stdin.write(b"shutdown\n")
+                self._supervisor.stdin.flush()
+            except BrokenPipeError:
+                return
+
+    def kill(self, *, keep_disk: bool = False) -> None:
+        """The power is off: no process, no metadata service, no disk. Again is no error."""
+        if self._supervisor is not None and self._supervisor.stdin is not None:
+            self._supervisor.stdin.close()
+            try:
+                self._supervisor.wait(_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._supervisor.kill()
+                self._supervisor.wait()
+        kill_until_none(lambda: marked(INSTANCE_MARK, lambda value: value == self.mark))
+        if self._imds is not None:
+            self._imds.close()
+            self._imds = None
+        if not keep_disk:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    # -- what it is made of ----------------------------------------------------------------
+
+    def _make_disk(self, imds_url: str) -> None:
+        lab = self.root / ".lab"
+        for folder in ("root", "tmp", "var/lib/cloud/instance", ".lab/bin", ".lab/units"):
+            (self.root / folder).mkdir(parents=True)
+        (lab / "containers").mkdir()
+        (self.root / MARKER_FILE).write_text(self.id)
+        self.console.parent.mkdir(parents=True, exist_ok=True)
+        self.console.touch()
+        (lab / "console.log").symlink_to(self.console)
+        machine = Machine(
+            lab=lab,
+            instance_id=self.id,
+            mark=self.mark,
+            control_url=f"{imds_url}/lab",
+            python=sys.executable,
+            package_root=PACKAGE_ROOT,
+        )
+        machine.write()
+        for name, (module, *told) in _TOOLS.items():
+            command = run_module(sys.executable, PACKAGE_ROOT, module, lab, *told, site=False)
+            _write_tool(lab / "bin" / name, command)
+        # A system may have no Python that the agent can use; the lab's own is one.
+        version = f"python3.{sys.version_info.minor}"
+        (lab / "bin" / version).symlink_to(os.path.realpath(sys.executable))
+
+    def _environment(self, imds_url: str) -> dict[str, str]:
+        """Made from nothing: no key and no setting of whoever started the lab."""
+        return {
+            "PATH": f"{self.root / '.lab/bin'}:{_SYSTEM_PATH}",
+            "HOME": str(self.root / "root"),
+            "TMPDIR": str(self.root / "tmp"),
+            "LANG": "C.UTF-8",
+            "SPOTRUNNER_ROOT": str(self.root),
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_url,
+            INSTANCE_MARK: self.mark,
+        }
+
+    # -- what it is asked ------------------------------------------------------------------
+
+    def _items(self) -> Mapping[str, str] | None:
+        world = self._host.world
+        view = world.ask(World.imds, self.id)
+        if view is None:
+            return None
+        has_role = view.record.request.instance_profile is not None
+        key = self._host.keys.of(self.id, world.now()) if has_role else None
+        return items(view, key, world.setup.account)
+
+    def _control(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Raises ValueError and KeyError for what makes no sense."""
+        now = self._host.world.now()
+        if path == "/clock":
+            return {"now": now.isoformat()}
+        if path != "/power":
+            raise ValueError(f"there is no {path}")
+        if body.get("cancel"):
+            self._off_at = None
+            return {"at": None}
+        self._off_at = now + dt.timedelta(minutes=float(body["in_minutes"]))
+        return {"at": self._off_at.isoformat()}
+
+
+def _write_tool(path: Path, command: list[str]) -> None:
+    quoted = " ".join("'" + part.replace("'", "'\\''") + "'" for part in command)
+    path.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
+    path.chmod(0o755)

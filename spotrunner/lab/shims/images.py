@@ -1,0 +1,28 @@
+"""Images of the emulated docker: only their names, which have to be pinned."""
+
+from __future__ import annotations
+
+import re
+
+from spotrunner.lab.shims.errors import WrongUse
+from spotrunner.lab.shims.machine import Machine, read_json, write_json
+
+_NAME = re.compile(
+    r"(?P<name>[a-z0-9]+(?:[._:/-]+[a-z0-9]+)*?)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_FLOATING = ("latest", "nightly", "devel", "stable", "edge", "main")
+
+
+def pull(machine: Machine, image: str) -> None:
+    """Raises WrongUse for what cannot be pulled, and for an image that is another one tomorrow."""
+    found = _NAME.fullmatch(image)
+    if found is None:
+        raise WrongUse("invalid reference format")
+    tag, digest = found["tag"], found["digest"]
+    floats = tag is None or any(word in tag for word in _FLOATING) or not re.search(r"\d", tag)
+    if digest is None and floats:
+        raise WrongUse(f"{image} is not pinned: name a version's tag or a digest")
+    path = machine.lab / "images.json"
+    pulled = read_json(path)
+    write_json(path, {**pulled, image: True})
