@@ -8,29 +8,11 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from spotrunner.core.model import (
-    EndedBy,
-    Instance,
-    InstanceState,
-    LaunchRequest,
-    Pool,
-    Quote,
-    Refused,
-)
-from spotrunner.ports import (
-    Clock,
-    Launched,
-    LaunchRefused,
-    Misconfigured,
-    NotAuthorized,
-    NotFound,
-    OutcomeUnknown,
-    PortError,
-    Site,
-    Throttled,
-    TokenMismatch,
-    Unavailable,
-)
+import botocore.exceptions
+
+from spotrunner.adapters.aws.errors import by_meaning, ended_by, launch_by_meaning
+from spotrunner.core.model import Instance, InstanceState, LaunchRequest, Pool, Quote
+from spotrunner.ports import Clock, Launched, Misconfigured, NotFound, Site
 from spotrunner.sim.values import (
     ApiError,
     InstanceRecord,
@@ -71,12 +53,8 @@ class SimCloud:
         self._clock = clock
 
     def launch(self, request: LaunchRequest) -> Launched:
-        try:
+        with launch_by_meaning(), _on_the_wire("RunInstances"):
             records = self._world.run_instances(self._clock.now(), run_request(request))
-        except ApiError as error:
-            raise _launch_error(error) from error
-        except LostAnswer as error:
-            raise OutcomeUnknown("the answer to the launch was lost") from error
         return Launched(instance_id=records[0].id, at=records[0].launched_at)
 
     def instances(self, region: str, installation: str) -> tuple[Instance, ...]:
@@ -86,18 +64,18 @@ class SimCloud:
         return self._described(region, {"client-token": [client_token]})
 
     def by_id(self, region: str, instance_id: str) -> Instance:
-        with _by_meaning():
+        with by_meaning(), _on_the_wire("DescribeInstances"):
             (record,) = self._world.describe(self._clock.now(), region, [instance_id])
         return instance(record)
 
     def terminate(self, region: str, instance_ids: Sequence[str]) -> None:
         # EC2 refuses a whole call for one id that it does not know, so each goes by itself.
         for instance_id in instance_ids:
-            with contextlib.suppress(NotFound), _by_meaning():
+            with contextlib.suppress(NotFound), by_meaning(), _on_the_wire("TerminateInstances"):
                 self._world.terminate(self._clock.now(), region, [instance_id])
 
     def _described(self, region: str, filters: Mapping[str, Sequence[str]]) -> tuple[Instance, ...]:
-        with _by_meaning():
+        with by_meaning(), _on_the_wire("DescribeInstances"):
             records = self._world.describe(self._clock.now(), region, filters=filters)
         return tuple(instance(record) for record in records)
 
@@ -110,8 +88,9 @@ class SimPrices:
         self._clock = clock
 
     def offered(self, region: str, instance_types: Sequence[str]) -> frozenset[Pool]:
-        with _by_meaning():
-            self._world.admit(self._clock.now(), region, "DescribeInstanceTypeOfferings")
+        action = "DescribeInstanceTypeOfferings"
+        with by_meaning(), _on_the_wire(action):
+            self._world.admit(self._clock.now(), region, action)
         pools = self._world.pools.offered(region)
         return frozenset(pool for pool in pools if pool.instance_type in instance_types)
 
@@ -119,7 +98,7 @@ class SimPrices:
         self, region: str, instance_types: Sequence[str], since: dt.datetime
     ) -> tuple[Quote, ...]:
         now = self._clock.now()
-        with _by_meaning():
+        with by_meaning(), _on_the_wire("DescribeSpotPriceHistory"):
             rows = self._world.price_history(now, region, instance_types, start=since, end=now)
         return tuple(
             Quote(pool=row.pool, at=row.at, price_usd_micros_hour=row.usd_micros)
@@ -127,7 +106,7 @@ class SimPrices:
         )
 
     def on_demand(self, region: str, instance_types: Sequence[str]) -> Mapping[str, int]:
-        with _by_meaning():
+        with by_meaning(), _on_the_wire("GetProducts"):
             self._world.admit(self._clock.now(), region, "GetProducts")
         prices = self._world.setup.on_demand_usd_micros
         return {kind: prices[region, kind] for kind in instance_types if (region, kind) in prices}
@@ -209,7 +188,7 @@ def instance(record: InstanceRecord) -> Instance:
         job_id=tags.get("spotrunner:job"),
         attempt_id=tags.get("spotrunner:attempt"),
         ended_at=_ended_at(record.reason) if over else None,
-        ended_by=_ended_by(record.reason) if over else None,
+        ended_by=ended_by(record.reason.code if record.reason else "") if over else None,
     )
 
 
@@ -221,61 +200,20 @@ def _ended_at(reason: Reason | None) -> dt.datetime | None:
     return dt.datetime.fromisoformat(found[1]).replace(tzinfo=dt.timezone.utc)
 
 
-def _ended_by(reason: Reason | None) -> EndedBy:
-    code = reason.code if reason else ""
-    if code.startswith("Server.Spot"):
-        return EndedBy.EC2
-    if code.startswith("Server."):
-        return EndedBy.FAULT
-    return {
-        "Client.UserInitiatedShutdown": EndedBy.US,
-        "Client.InstanceInitiatedShutdown": EndedBy.ITSELF,
-    }.get(code, EndedBy.UNKNOWN)
-
-
 # -- errors ------------------------------------------------------------------------------------
-
-_REFUSED = {
-    "InsufficientInstanceCapacity": Refused.CAPACITY,
-    "SpotMaxPriceTooLow": Refused.PRICE,
-    "MaxSpotInstanceCountExceeded": Refused.QUOTA,
-    "VcpuLimitExceeded": Refused.QUOTA,
-    "Unsupported": Refused.OFFERING,
-    "UnauthorizedOperation": Refused.PERMISSION,
-}
-_HINT = re.compile(r"or choosing ([a-z0-9, -]+)\.")
-
-
-def _launch_error(error: ApiError) -> PortError:
-    if error.code == "IdempotentParameterMismatch":
-        return TokenMismatch(error.message)
-    if error.code == "RequestLimitExceeded":
-        return Throttled(error.message)
-    meaning = _REFUSED.get(error.code)
-    if meaning is None and error.http_status >= 500:
-        return OutcomeUnknown(error.message)
-    hint = _HINT.search(error.message)
-    zones = tuple(hint[1].split(", ")) if hint else ()
-    return LaunchRefused(meaning or Refused.CONFIG, f"{error.code}: {error.message}", zones)
-
-
-def _error(error: ApiError) -> PortError:
-    if error.code == "RequestLimitExceeded":
-        return Throttled(error.message)
-    if error.http_status >= 500:
-        return Unavailable(error.message)
-    if error.code == "UnauthorizedOperation":
-        return NotAuthorized(error.message)
-    if error.code.endswith(".NotFound"):
-        return NotFound(error.message)
-    return Misconfigured(f"{error.code}: {error.message}")
 
 
 @contextlib.contextmanager
-def _by_meaning() -> Iterator[None]:
+def _on_the_wire(action: str) -> Iterator[None]:
+    """Raise what the world refuses as botocore would, so that one table (adapters/aws/errors)
+    decides what it means, here as there."""
     try:
         yield
     except ApiError as error:
-        raise _error(error) from error
+        answer = {
+            "Error": {"Code": error.code, "Message": error.message},
+            "ResponseMetadata": {"HTTPStatusCode": error.http_status},
+        }
+        raise botocore.exceptions.ClientError(answer, action) from error  # type: ignore[arg-type]
     except LostAnswer as error:
-        raise Unavailable("no answer") from error
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url=action) from error
