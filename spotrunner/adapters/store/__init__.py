@@ -1,0 +1,1 @@
+"""ports.Store, in memory and in SQL."""
