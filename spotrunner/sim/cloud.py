@@ -5,24 +5,28 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import botocore.exceptions
 
-from spotrunner.adapters.aws.errors import by_meaning, ended_by, launch_by_meaning
-from spotrunner.core.model import Instance, InstanceState, LaunchRequest, Pool, Quote
+from spotrunner.adapters.aws.cloud import parse_instance
+from spotrunner.adapters.aws.errors import by_meaning, launch_by_meaning
+from spotrunner.core.catalogue import TYPES
+from spotrunner.core.ids import TAG_INSTALLATION
+from spotrunner.core.model import Instance, LaunchRequest, Market, Pool, Quote
 from spotrunner.ports import Clock, Launched, Misconfigured, NotFound, Site
 from spotrunner.sim.values import (
     ApiError,
     InstanceRecord,
     LostAnswer,
-    Reason,
     Region,
     RunRequest,
-    Stage,
 )
 from spotrunner.sim.world import World
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 
 class VirtualClock:
@@ -58,7 +62,7 @@ class SimCloud:
         return Launched(instance_id=records[0].id, at=records[0].launched_at)
 
     def instances(self, region: str, installation: str) -> tuple[Instance, ...]:
-        return self._described(region, {"tag:spotrunner:installation": [installation]})
+        return self._described(region, {f"tag:{TAG_INSTALLATION}": [installation]})
 
     def by_token(self, region: str, client_token: str) -> tuple[Instance, ...]:
         return self._described(region, {"client-token": [client_token]})
@@ -123,11 +127,14 @@ class SimSites:
         return Site(
             region=region,
             subnets={zone.name: zone.subnet_id for zone in found.zones},
-            security_group_ids=found.security_group_ids[:1],
+            security_group_ids=(),  # EC2 takes the VPC's default group
             instance_profile=min(self._world.setup.instance_profiles, default=None),
         )
 
     def image(self, region: str, instance_type: str) -> str:
+        known = TYPES.get(instance_type)
+        if known is not None and known.needs_own_image:
+            raise Misconfigured(f"{instance_type} needs an image of your own")
         return self._region(region).images[0].id
 
     def _region(self, name: str) -> Region:
@@ -162,42 +169,23 @@ def run_request(request: LaunchRequest) -> RunRequest:
     )
 
 
-_STATES = {
-    Stage.PENDING: InstanceState.PENDING,
-    Stage.RUNNING: InstanceState.RUNNING,
-    Stage.STOPPING: InstanceState.ENDING,
-    Stage.STOPPED: InstanceState.ENDING,
-    Stage.SHUTTING_DOWN: InstanceState.ENDING,
-    Stage.TERMINATED: InstanceState.ENDED,
-}
-_TRANSITION_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
-
-
 def instance(record: InstanceRecord) -> Instance:
-    """What the port makes of a listed instance."""
-    tags = dict(record.tags)
-    over = _STATES[record.stage] in (InstanceState.ENDING, InstanceState.ENDED)
-    return Instance(
-        id=record.id,
-        pool=record.pool,
-        market=record.market,
-        state=_STATES[record.stage],
-        launched_at=record.launched_at,
-        client_token=record.client_token,
-        installation=tags.get("spotrunner:installation"),
-        job_id=tags.get("spotrunner:job"),
-        attempt_id=tags.get("spotrunner:attempt"),
-        ended_at=_ended_at(record.reason) if over else None,
-        ended_by=ended_by(record.reason.code if record.reason else "") if over else None,
-    )
-
-
-def _ended_at(reason: Reason | None) -> dt.datetime | None:
-    """EC2 says it in the text of the transition, and only where a user caused it."""
-    found = _TRANSITION_TIME.search(reason.transition) if reason else None
-    if found is None:
-        return None
-    return dt.datetime.fromisoformat(found[1]).replace(tzinfo=dt.timezone.utc)
+    """What the AWS adapter makes of a listed instance."""
+    found: InstanceTypeDef = {
+        "InstanceId": record.id,
+        "InstanceType": record.pool.instance_type,  # type: ignore[typeddict-item] # any type
+        "Placement": {"AvailabilityZone": record.pool.zone},
+        "State": {"Name": record.stage.value, "Code": record.stage.code},
+        "LaunchTime": record.launched_at,
+        "ClientToken": record.client_token,
+        "Tags": [{"Key": key, "Value": value} for key, value in record.tags],
+    }
+    if record.market is Market.SPOT:
+        found["InstanceLifecycle"] = "spot"
+    if record.reason is not None:
+        found["StateReason"] = {"Code": record.reason.code, "Message": record.reason.message}
+        found["StateTransitionReason"] = record.reason.transition
+    return parse_instance(record.pool.region, found)
 
 
 # -- errors ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from spotrunner.core.model import Market, Pool
 from spotrunner.sim import refusals
@@ -23,8 +23,6 @@ class Pools:
         self._prices = {pool: steps.copy() for pool, steps in setup.prices.items()}
         self._capacity = {pool: steps.copy() for pool, steps in setup.capacity.items()}
         self._forced: dict[tuple[Pool, Market], bool] = {}
-        self._slots = dict(setup.slots)
-        self._quotas = dict(setup.quotas)
 
     # -- where -----------------------------------------------------------------------------
 
@@ -121,22 +119,8 @@ class Pools:
         return edge[0] if edge else None
 
     def slots(self, pool: Pool) -> int:
-        return self._slots.get(pool, self.setup.default_slots)
-
-    def set_slots(self, pool: Pool, slots: int) -> None:
-        self._slots[pool] = slots
+        return self.setup.slots.get(pool, self.setup.default_slots)
 
     def quota(self, region: str, family: str, market: Market) -> int | None:
         """vCPUs; None without a limit."""
-        return self._quotas.get((region, family, market))
-
-    def set_quota(self, region: str, family: str, market: Market, vcpus: int) -> None:
-        self._quotas[region, family, market] = vcpus
-
-    def score(self, pools: Sequence[Pool], at: dt.datetime) -> int:
-        """A spot placement score, 1 to 10; with fewer than three types it is always low."""
-        types = {pool.instance_type for pool in pools}
-        if len(types) < 3:
-            return 1
-        up = sum(self.has_capacity(pool, Market.SPOT, at) for pool in pools)
-        return 1 + round(9 * up / len(pools))
+        return self.setup.quotas.get((region, family, market))

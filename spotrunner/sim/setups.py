@@ -6,6 +6,7 @@ import datetime as dt
 import random
 from collections.abc import Iterable, Mapping
 
+from spotrunner.core.catalogue import TYPES
 from spotrunner.core.model import Market, Pool
 from spotrunner.sim.steps import Steps
 from spotrunner.sim.values import LIGHT, Image, Manners, Region, Setup, TypeFacts, Zone
@@ -13,21 +14,24 @@ from spotrunner.sim.weather import Climate, capacity, spot_prices
 
 G4DN, G5, P3, T3 = "g4dn.xlarge", "g5.xlarge", "p3.2xlarge", "t3.micro"
 
-TYPES = (
-    TypeFacts(
-        name=G4DN, vcpus=4, memory_mib=16_384, family="G and VT", gpu="T4", gpus=1,
-        gpu_memory_mib=16_384,
-    ),
-    TypeFacts(
-        name=G5, vcpus=4, memory_mib=16_384, family="G and VT", gpu="A10G", gpus=1,
-        gpu_memory_mib=24_576,
-    ),
-    TypeFacts(
-        name=P3, vcpus=8, memory_mib=62_464, family="P", gpu="V100", gpus=1,
-        gpu_memory_mib=16_384,
-    ),
+
+def _gpu_type(name: str) -> TypeFacts:
+    known = TYPES[name]
+    return TypeFacts(
+        name=name,
+        vcpus=known.vcpus,
+        memory_mib=known.memory_gib * 1024,
+        family=known.quota.value,
+        gpu=known.gpu.name,
+        gpus=known.gpus,
+        gpu_memory_mib=known.gpu.memory_gib * 1024,
+    )
+
+
+SOLD = (
+    *(_gpu_type(name) for name in (G4DN, G5, P3)),
     TypeFacts(name=T3, vcpus=2, memory_mib=1024, family="Standard"),
-)  # fmt: skip
+)
 
 # AWS's public on-demand prices, Linux, of July 2026: micro-dollars an hour.
 ON_DEMAND_USD_MICROS: Mapping[tuple[str, str], int] = {
@@ -107,7 +111,7 @@ def lab_setup(
     return Setup(
         start=start,
         regions=regions,
-        types=TYPES,
+        types=SOLD,
         on_demand_usd_micros=ON_DEMAND_USD_MICROS,
         prices=spot_prices(dice, climates, begin, end),
         capacity=open_pools,
@@ -138,7 +142,7 @@ def plain_setup(
     return Setup(
         start=start,
         regions=chosen,
-        types=TYPES,
+        types=SOLD,
         on_demand_usd_micros=ON_DEMAND_USD_MICROS,
         prices=prices,
         capacity={pool: Steps([(start, True)]) for pool in prices},
