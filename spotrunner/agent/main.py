@@ -83,7 +83,7 @@ class Agent:
 
     def _hear(self, event: w.Event) -> None:
         if not isinstance(event, w.Tick | w.Progressed):
-            _log.info("event", event=str(event))
+            _log.info("heard", what=str(event))
         self._goes_down = self._goes_down or isinstance(event, w.ShuttingDown)
         for instruction in self._machine.on(event, self._clock.now()):
             self._pass_on(instruction)
@@ -93,7 +93,7 @@ class Agent:
         if poller is not None:
             poller.give(instruction)
             return
-        _log.info("instruction", instruction=str(instruction))
+        _log.info("does", what=str(instruction))
         if isinstance(instruction, w.Task):
             # A thread each: an abandoned fetch must not keep the last report waiting.
             threading.Thread(
@@ -120,7 +120,7 @@ class Agent:
                 answer = self._deeds.do(instruction)
             except EXPECTED as error:
                 name = type(instruction).__name__
-                _log.warning("not done", instruction=name, why=f"{type(error).__name__}: {error}")
+                _log.warning("not done", what=name, why=f"{type(error).__name__}: {error}")
                 return None
             done = True
             return answer

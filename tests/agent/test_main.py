@@ -1,0 +1,313 @@
+"""Whole agents: the real loop, a real trainer behind a docker stand-in, IMDS over HTTP, S3 in
+memory. The tools on PATH are stand-ins."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import io
+import json
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from spotrunner.adapters import codec
+from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.agent.deeds import Deeds
+from spotrunner.agent.folders import Folders
+from spotrunner.agent.imds import Imds
+from spotrunner.agent.logs import LogShipper
+from spotrunner.agent.machine import Machine
+from spotrunner.agent.main import Agent, Inbox
+from spotrunner.agent.power import LAB_MARKER, Power
+from spotrunner.agent.trainer import Trainer
+from spotrunner.agent.words import Config
+from spotrunner.core.model import Order, Phase, Report, TakeOver, Verb
+from spotrunner.ports import Unavailable
+from tests.agent import standins
+from tests.agent.imds_server import ATTEMPT, DOCUMENT, INSTANCE_ACTION, ImdsServer
+from tests.agent.told import JOB, T0
+from tests.agent.world import Bucket, a_spec
+
+SCRIPT = Path(__file__).with_name("trainer_script.py")
+PATIENCE_S = 30.0
+
+pytestmark = pytest.mark.slow
+
+T = TypeVar("T")
+
+
+class RunningClock:
+    """Begins at T0 and runs."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+
+    def now(self) -> dt.datetime:
+        return T0 + dt.timedelta(seconds=time.monotonic() - self._began_s)
+
+
+class Rig:
+    """One bucket, and agents that each have a machine of their own below `root`."""
+
+    def __init__(self, root: Path, imds: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.imds = imds
+        self.tools = standins.make(root / "standins")
+        monkeypatch.setenv("PATH", f"{self.tools}:/usr/bin:/bin")
+        self.clock = RunningClock()
+        self.bucket = Bucket(clock=self.clock)  # type: ignore[arg-type]
+        self.agents: list[Agent] = []
+        self.threads: list[threading.Thread] = []
+        self.names: list[str] = []
+
+    def submit(self, arguments: str, **changes: object) -> None:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:gz") as tar:
+            tar.add(SCRIPT, "train.py")
+        digest = hashlib.sha256(out.getvalue()).hexdigest()
+        self.bucket.objects.put(f"jobs/{JOB}/workdir/{digest}.tar.gz", out.getvalue())
+        # Three commands and a pipe: signals have to find the one that listens.
+        run = f"echo begin\n{sys.executable} -S train.py {arguments} | cat\necho end"
+        spec = a_spec(**{"run": run, "workdir_sha256": digest, **changes})
+        self.bucket.objects.put(f"jobs/{JOB}/spec.json", codec.to_json(spec))
+
+    def order(self, generation: int, n: int, **changes: object) -> None:
+        attempt = f"{JOB}.{generation}"
+        order = Order(
+            box=attempt,
+            epoch=1,
+            n=n,
+            attempt=attempt,
+            generation=generation,
+            verb=Verb.RUN,
+            paid_until=T0 + dt.timedelta(hours=1),
+        )
+        changed = dataclasses.replace(order, **changes)  # type: ignore[arg-type]
+        ObjectMailbox(self.bucket.objects).post_order(changed)
+
+    def launch(self, generation: int, *, place: str = "", **limits: float) -> Agent:
+        """Start the agent of an attempt. The first hour of its instance is over."""
+        attempt = f"{JOB}.{generation}"
+        self.imds.script.items[ATTEMPT] = attempt.encode()
+        long_ago = T0 - dt.timedelta(hours=2)
+        self.imds.script.items[DOCUMENT] = json.dumps(
+            {"pendingTime": f"{long_ago:%Y-%m-%dT%H:%M:%SZ}"}
+        ).encode()
+        root = self.root / (place or attempt)
+        folders = Folders(root=root / "state")
+        folders.make()
+        (root / LAB_MARKER).write_text("i-0abc")
+        courier = self.bucket.courier(generation, folders.root)
+        paces = {"order_s": 0.1, "urgent_order_s": 0.1, "head_s": 0.1, "logs_s": 0.3}
+        inbox = Inbox()
+        imds = Imds(self.imds.url)
+        deeds = Deeds(
+            imds=imds,
+            power=Power(root=str(root), attempt=attempt, imds=imds),
+            courier=courier,
+            holder=self.bucket.holder(generation, f"{place}g{generation}-"),
+            heads=self.bucket.heads,
+            mailbox=ObjectMailbox(self.bucket.objects),
+            trainer=Trainer(
+                attempt=attempt,
+                job_id=JOB,
+                folders=folders,
+                library_source=Path(__file__).parent,
+            ),
+            logs=LogShipper(self.bucket.objects, courier.keys, folders.trainer_log),
+            folders=folders,
+            put=inbox.put,
+            ship_now=lambda: None,
+        )
+        config = Config(attempt=attempt, box=attempt, generation=generation, **{**paces, **limits})  # type: ignore[arg-type]
+        agent = Agent(machine=Machine(config), deeds=deeds, clock=self.clock, inbox=inbox)
+        self.agents.append(agent)
+        self.names.append(f"spotrunner-{attempt}")
+        thread = threading.Thread(target=agent.run, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+        return agent
+
+    def report(self, generation: int) -> Report | None:
+        mailbox = ObjectMailbox(self.bucket.objects)
+        mailbox.boxes()
+        return mailbox.reports().get(f"{JOB}.{generation}")
+
+    def until_report(self, generation: int, holds: Callable[[Report], object]) -> Report:
+        def told() -> Report | None:
+            report = self.report(generation)
+            return report if report is not None and holds(report) else None
+
+        return until(told, lambda: f"the last report is {self.report(generation)}")
+
+    def until_off(self, times: int = 1) -> None:
+        until(
+            lambda: len(self.calls("shutdown -P now")) >= times,
+            lambda: f"only {standins.calls(self.tools)}",
+        )
+
+    def calls(self, beginning: str) -> list[str]:
+        return [call for call in standins.calls(self.tools) if call.startswith(beginning)]
+
+    def close(self) -> None:
+        for agent in self.agents:
+            agent.stop()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        for name in self.names:
+            pid = self.tools / f"{name}.pid"
+            assert not pid.exists(), f"{name} still runs"
+
+
+def until(holds: Callable[[], T | None], story: Callable[[], str]) -> T:
+    """Wait for a condition, a bounded time."""
+    end_s = time.monotonic() + PATIENCE_S
+    pause = threading.Event()
+    while time.monotonic() < end_s:
+        found = holds()
+        if found:
+            return found
+        pause.wait(0.05)
+    raise AssertionError(f"waited {PATIENCE_S:.0f} s in vain: {story()}")
+
+
+@pytest.fixture
+def rig(tmp_path: Path, imds_server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    rig = Rig(tmp_path, imds_server, monkeypatch)
+    yield rig
+    rig.close()
+
+
+def test_a_job_trains_to_its_end(rig: Rig) -> None:
+    rig.submit("60 0.01")
+    rig.order(1, 1)
+    rig.launch(1)
+    report = rig.until_report(1, lambda r: r.phase is Phase.DONE)
+    rig.until_off()
+    assert report.first_step_at is not None
+    head = rig.bucket.head
+    assert head.done == f"jobs/{JOB}/outputs/1/MANIFEST.json"
+    manifest, _ = rig.bucket.heads.read_manifest(f"jobs/{JOB}/outputs/1/")
+    names = {file.name for file in manifest.files}
+    assert names == {"model.json", "logs/progress.jsonl", "logs/trainer.log"}
+    log = rig.bucket.objects.get(f"jobs/{JOB}/outputs/1/logs/trainer.log").body.decode()
+    assert log.splitlines() == ["begin", "resumes from 0", "end"]
+    assert rig.calls("shutdown -P +")[0].startswith("shutdown -P +5"), "paid for an hour"
+
+
+def test_a_notice_hands_over_without_a_lost_step(rig: Rig) -> None:
+    rig.submit("400 0.02")
+    rig.order(1, 1)
+    rig.launch(1)
+    rig.until_report(1, lambda r: r.committed_step)
+    at = rig.clock.now() + dt.timedelta(seconds=120)
+    notice = {"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
+    rig.imds.script.items[INSTANCE_ACTION] = json.dumps(notice).encode()
+    told = rig.until_report(1, lambda r: r.notice is not None)
+    assert told.notice is not None
+    saved = rig.until_report(
+        1, lambda r: r.notice and r.committed_at and r.committed_at > r.notice.seen_at
+    )
+    assert saved.phase is Phase.TRAIN, "it goes on until the replacement is ready"
+
+    del rig.imds.script.items[INSTANCE_ACTION]
+    rig.order(2, 1, take_over=TakeOver(attempt=f"{JOB}.1", by=at + dt.timedelta(seconds=15)))
+    rig.launch(2)
+    rig.until_report(2, lambda r: r.phase is Phase.READY)
+    rig.order(1, 2, replacement_ready=True)
+    last = rig.until_report(1, lambda r: r.phase is Phase.IDLE)
+    done = rig.until_report(2, lambda r: r.phase is Phase.DONE)
+    rig.until_off(2)
+    log = rig.bucket.objects.get(f"jobs/{JOB}/outputs/2/logs/trainer.log").body.decode()
+    assert f"resumes from {last.committed_step}" in log
+    assert done.step == 400
+    model = json.loads(rig.bucket.objects.get(f"jobs/{JOB}/outputs/2/model.json").body)
+    assert model == {"steps": 400, "trail": [f"{JOB}.1"]}
+
+
+def test_a_failing_trainer_is_told_with_its_last_lines(rig: Rig) -> None:
+    rig.submit("60 0.01 fails")
+    rig.order(1, 1)
+    rig.launch(1)
+    report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
+    rig.until_off()
+    assert report.exit_code == 3
+    assert report.log_tail[-1] == "about to fail"
+    assert rig.bucket.head.final
+
+
+def test_a_deaf_trainer_is_killed_and_its_last_checkpoint_committed(rig: Rig) -> None:
+    rig.submit("4000 0.01 deaf")
+    rig.order(1, 1)
+    rig.launch(1, stop_s=3.0, safety_s=1.0, least_grace_s=0.5)
+    rig.until_report(1, lambda r: r.committed_step)
+    rig.order(1, 2, verb=Verb.STOP)
+    report = rig.until_report(1, lambda r: r.phase is Phase.STOPPED)
+    rig.until_off()
+    assert report.exit_code == 137
+    assert rig.bucket.head.final
+    assert rig.bucket.head.step == report.committed_step
+
+
+def test_s3_that_fails_now_and_then_loses_nothing(rig: Rig) -> None:
+    rig.submit("100 0.01")
+    rig.order(1, 1)
+    for operation, prefix in (
+        ("get", "mail/orders"),
+        ("get", f"jobs/{JOB}/spec"),
+        ("get", f"jobs/{JOB}/checkpoints/HEAD"),
+        ("put", f"jobs/{JOB}/checkpoints/0"),
+        ("put", f"mail/reports/{JOB}.1"),
+        ("put", f"jobs/{JOB}/outputs"),
+    ):
+        rig.bucket.objects.fail_next(operation, Unavailable("503 SlowDown"), prefix=prefix)
+    rig.bucket.objects.drop_answer_of_next_put(rig.bucket.head_key, retried=True)
+    rig.launch(1)
+    rig.until_report(1, lambda r: r.phase is Phase.DONE)
+    rig.until_off()
+    assert rig.bucket.head.done is not None
+
+
+def test_a_fenced_agent_kills_its_trainer_and_leaves_the_bucket_alone(rig: Rig) -> None:
+    rig.submit("4000 0.01")
+    rig.order(1, 1)
+    rig.launch(1)
+    rig.until_report(1, lambda r: r.committed_step)
+    rig.bucket.holder(2).take()
+    rig.until_report(1, lambda r: r.phase is Phase.FENCED)
+    rig.until_off()
+    assert rig.bucket.head.attempt == f"{JOB}.2"
+    assert not rig.bucket.head.final
+
+
+def test_an_agent_started_again_goes_on_as_the_same_attempt(rig: Rig) -> None:
+    """The container outlives its agent; the next one ends it before it starts its own."""
+    rig.submit("300 0.02")
+    rig.order(1, 1)
+    first = rig.launch(1)
+    rig.until_report(1, lambda r: r.committed_step)
+    first.stop()
+    seq = rig.bucket.head.seq
+    rig.launch(1, place=f"{JOB}.1")
+    rig.until_report(1, lambda r: r.phase is Phase.DONE)
+    assert rig.bucket.head.generation == 1
+    assert rig.bucket.head.seq > seq
+    rig.until_off()
+
+
+def test_an_image_that_cannot_be_pulled_is_said(rig: Rig) -> None:
+    rig.submit("10 0.01", image="missing:1")
+    rig.order(1, 1)
+    rig.launch(1, first_retry_s=0.01)
+    report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
+    assert "manifest unknown" in report.message
+    rig.until_off()
