@@ -38,9 +38,12 @@ class SimTrainer:
         self._numbers = itertools.count()
         self._said = step
         self._leaves = False
+        self._last: int | None = None  # where it stopped
 
     def step(self, now: dt.datetime) -> int:
         """The last step that is complete."""
+        if self._last is not None:
+            return self._last
         run_s = max(0.0, (now - self._from).total_seconds())
         step = self._base + int(run_s * self.training.steps_per_s)
         ends = [self.training.total_steps]
@@ -51,12 +54,14 @@ class SimTrainer:
     def signal(self, signal: w.Sig, now: dt.datetime) -> None:
         if signal is w.Sig.KILL:
             self._events.clear()
+            self._last = self.step(now)
             self._exit(137, now)
         elif signal is w.Sig.SAVE and now >= self._from:
             self._save(self.step(now), now)
         elif signal is w.Sig.STOP and not self.training.deaf and not self._leaves:
             self._leaves = True
-            saved_at = self._save(self.step(now), now) if now >= self._from else now
+            self._last = self.step(now)
+            saved_at = self._save(self._last, now) if now >= self._from else now
             self._exit(RESUMABLE, saved_at)
 
     def due(self, now: dt.datetime) -> list[w.Event]:

@@ -1,1 +1,1 @@
-"""ports.Store, in memory and in SQL."""
+"""ports.Store: in memory for stories, in SQL for daemons."""
