@@ -41,7 +41,7 @@ class RegionMarket:
 class Board:
     """Reads through `prices` at most every `every_s`, in `executor`. Safe from several threads."""
 
-    def __init__(self, prices: Prices, clock: Clock, executor: Executor, every_s: int) -> None:
+    def __init__(self, prices: Prices, clock: Clock, executor: Executor, every_s: float) -> None:
         self._prices = prices
         self._clock = clock
         self._executor = executor
