@@ -36,6 +36,7 @@ class Lives:
         self._ids = random.Random(f"{seed}/ids")
         self._due: list[tuple[dt.datetime, int, Callable[[dt.datetime], None]]] = []
         self._numbers = itertools.count()
+        self._reclaims = setup.reclaims
         if setup.reclaims:
             for pool in sorted(setup.capacity):
                 self._watch_pool(pool, random.Random(f"{seed}/{pool}"), setup.start)
@@ -111,17 +112,21 @@ class Lives:
     def _start(self, machine: Machine, dies: str | None, at: dt.datetime) -> None:
         if machine.stage is not Stage.PENDING:
             return
-        if dies is None and not self.pools.has_capacity(machine.pool, machine.market, at):
-            # The pool went down between the answer and the start.
+        if dies is None and self._dried_up(machine, at):
             dies = "Server.InsufficientInstanceCapacity"
         if dies is not None:
-            machine.status(at, "closed", *reasons.LAUNCH_FAILED)
+            machine.status(at, "closed", *reasons.SYSTEM_ERROR)
             self.power_off(machine, at, reasons.death(dies))
             return
         machine.running_at = at
         machine.enter(at, Stage.RUNNING, None)
         self._tell(Kind.STARTED, machine, at)
         self.watch_price(machine)
+
+    def _dried_up(self, machine: Machine, at: dt.datetime) -> bool:
+        """The pool went down between the answer and the start."""
+        open_ = self.pools.has_capacity(machine.pool, machine.market, at)
+        return self._reclaims and not open_
 
     def shut_down(
         self, machine: Machine, at: dt.datetime, reason: Reason, *, abrupt: bool = False

@@ -26,9 +26,9 @@ BY_SERVICE = (
     "instance-terminated-by-service",
     "Your Spot instance was terminated by the service.",
 )
-LAUNCH_FAILED = (
-    "instance-terminated-launch-failed",
-    "Your Spot instance was terminated because it failed to launch.",
+SYSTEM_ERROR = (
+    "system-error",
+    "Your Spot request failed because of an unexpected system error.",
 )
 CANCELLED = (
     "request-canceled-and-instance-running",

@@ -65,9 +65,7 @@ QUOTAS: Mapping[tuple[str, Market], Quota] = {
     ("G and VT", Market.ON_DEMAND): Quota(
         code="L-DB2E81BA", name="Running On-Demand G and VT instances"
     ),
-    ("P", Market.SPOT): Quota(
-        code="L-7212CCBC", name="All P5, P4, P3 and P2 Spot Instance Requests"
-    ),
+    ("P", Market.SPOT): Quota(code="L-7212CCBC", name="All P4, P3 and P2 Spot Instance Requests"),
     ("P", Market.ON_DEMAND): Quota(code="L-417A185B", name="Running On-Demand P instances"),
     ("Standard", Market.SPOT): Quota(
         code="L-34B43A08",

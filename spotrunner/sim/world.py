@@ -264,7 +264,7 @@ class World:
             self._lives.shut_down(
                 machine, self.now, reasons.death("Server.InternalError"), abrupt=True
             )
-            machine.status(self.now, "closed", *reasons.BY_SERVICE)
+            machine.status(self.now, "cancelled", *reasons.BY_SERVICE)
 
     def script(self, fault: Fault) -> None:
         """Let something go wrong with the next calls that fit."""
@@ -284,16 +284,17 @@ class World:
         reclaim: bool = False,
     ) -> None:
         """Open or close a pool whatever the weather says (None: as the weather says again).
-        `reclaim` gives the pool's spot instances notice when it closes."""
+        `reclaim` gives the pool's spot instances notice when it closes; one that is pending then
+        ends when it wants to start, if the set-up lets pools take instances at all."""
         self._settle(now)
         self.pools.force_capacity(pool, market, up)
         if reclaim and up is False:
             self._lives.reclaim_pool(pool, self.now)
 
     def set_price(self, now: dt.datetime, pool: Pool, usd_micros: int) -> None:
-        """The pool's spot price from now until the weather next changes it."""
+        """The pool's spot price from now (its second) until the weather next changes it."""
         self._settle(now)
-        self.pools.set_price(pool, self.now, usd_micros)
+        self.pools.set_price(pool, self.now.replace(microsecond=0), usd_micros)
         for machine in self._lives.spot_in(pool):
             self._lives.watch_price(machine)
         self._settle(self.now)
