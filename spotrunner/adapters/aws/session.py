@@ -97,6 +97,13 @@ class Aws:
         client: S3Client = self._client("s3", region, "", settings)
         return client
 
+    def close(self) -> None:
+        """Close all connections; no client may be used afterwards."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
     def _client(self, service: str, region: str, use: str = "", settings: Any = None) -> Any:
         with self._lock:  # making clients is not safe in threads, using them is
             key = (service, region, use)

@@ -1,0 +1,84 @@
+"""What the contract suites run over."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from spotrunner.adapters.aws.objects import S3Objects
+from spotrunner.adapters.aws.session import Aws
+from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.ports import Objects
+from tests.contracts.s3 import REGION, MotoServer
+
+START = dt.datetime(2026, 11, 2, 9, 0, tzinfo=dt.timezone.utc)
+
+# S3's least size of a part: files above it go up in several.
+PART_BYTES = 5 * 1024 * 1024
+
+TEST_KEYS = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+class StandingClock:
+    def now(self) -> dt.datetime:
+        return START
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """An empty bucket. `lose_answer(retried)` loses the answer of the next put: with `retried` a
+    client below us tries again and is answered, without nothing is heard of it."""
+
+    objects: Objects
+    lose_answer: Callable[[bool], None]
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """Clients of S3 as moto plays it."""
+    for name, value in TEST_KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    clients = Aws(endpoint_url=moto.url)
+    yield clients
+    clients.close()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "memory":
+        return _memory()
+    return _s3(request.getfixturevalue("moto"), request.getfixturevalue("aws"))
+
+
+def _memory() -> Bench:
+    objects = MemoryObjects(StandingClock())
+
+    def lose_answer(retried: bool) -> None:
+        objects.drop_answer_of_next_put(retried=retried)
+
+    return Bench(objects=objects, lose_answer=lose_answer)
+
+
+def _s3(moto: MotoServer, aws: Aws) -> Bench:
+    def lose_answer(retried: bool) -> None:
+        # The client sends a put three times before it gives up.
+        moto.lose_answers("PUT", 1 if retried else 3)
+
+    objects = S3Objects(aws.s3(REGION), moto.bucket(aws), part_bytes=PART_BYTES)
+    return Bench(objects=objects, lose_answer=lose_answer)

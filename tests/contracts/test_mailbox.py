@@ -1,0 +1,218 @@
+"""What ports.Mailbox promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from spotrunner.adapters import codec
+from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.core.model import Order, Phase, Report, Verb
+from spotrunner.ports import Mailbox, Objects, StaleEpoch, Unavailable
+from tests.contracts.conftest import START, Bench, StandingClock
+
+BOX = "digits-7f3a.4"
+
+
+@pytest.fixture
+def objects(bench: Bench) -> Objects:
+    return bench.objects
+
+
+@pytest.fixture
+def daemon(objects: Objects) -> Mailbox:
+    return ObjectMailbox(objects)
+
+
+@pytest.fixture
+def agent(objects: Objects) -> Mailbox:
+    return ObjectMailbox(objects)
+
+
+def an_order(n: int = 1, epoch: int = 1, **changes: Any) -> Order:
+    order = Order(
+        box=BOX,
+        epoch=epoch,
+        n=n,
+        attempt=BOX,
+        generation=4,
+        verb=Verb.RUN,
+        paid_until=START,
+    )
+    return dataclasses.replace(order, **changes)
+
+
+def a_report(step: int | None = None, box: str = BOX, rank: int = 0) -> Report:
+    return Report(attempt=box, box=box, at=START, phase=Phase.TRAIN, step=step, rank=rank)
+
+
+# -- orders ------------------------------------------------------------------------------------
+
+
+def test_an_order_arrives_once(daemon: Mailbox, agent: Mailbox) -> None:
+    assert agent.order(BOX, None) is None
+    daemon.post_order(an_order(1))
+    first = agent.order(BOX, None)
+    assert first == an_order(1)
+    assert agent.order(BOX, first) is None
+    daemon.post_order(an_order(2, why="paid on"))
+    assert agent.order(BOX, first) == an_order(2, why="paid on")
+
+
+def test_an_agent_that_forgot_gets_the_order_again(daemon: Mailbox, agent: Mailbox) -> None:
+    daemon.post_order(an_order(3))
+    assert agent.order(BOX, None) == an_order(3)
+    assert agent.order(BOX, None) == an_order(3)
+    assert agent.order("digits-7f3a.5", None) is None
+
+
+def test_an_order_of_a_lower_number_stays_unseen(daemon: Mailbox, agent: Mailbox) -> None:
+    daemon.post_order(an_order(1, epoch=2))
+    assert agent.order(BOX, an_order(9, epoch=1)) == an_order(1, epoch=2)
+    assert agent.order(BOX, an_order(1, epoch=2)) is None
+    assert agent.order(BOX, an_order(0, epoch=3)) is None
+
+
+def test_an_order_never_replaces_a_later_one(daemon: Mailbox, agent: Mailbox) -> None:
+    daemon.post_order(an_order(5))
+    daemon.post_order(an_order(4, why="late"))
+    assert agent.order(BOX, None) == an_order(5)
+    daemon.post_order(an_order(1, epoch=2))
+    assert agent.order(BOX, None) == an_order(1, epoch=2)
+
+
+def test_a_deposed_daemon_is_told(daemon: Mailbox, agent: Mailbox) -> None:
+    daemon.post_order(an_order(1, epoch=2))
+    with pytest.raises(StaleEpoch):
+        daemon.post_order(an_order(9, epoch=1))
+    assert agent.order(BOX, None) == an_order(1, epoch=2)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_an_order_whose_answer_was_lost_is_posted_again(
+    bench: Bench, daemon: Mailbox, agent: Mailbox, retried: bool
+) -> None:
+    bench.lose_answer(retried)
+    if retried:
+        daemon.post_order(an_order(1))
+    else:
+        with pytest.raises(Unavailable):
+            daemon.post_order(an_order(1))
+        daemon.post_order(an_order(1))
+    assert agent.order(BOX, None) == an_order(1)
+    daemon.post_order(an_order(2))
+    assert agent.order(BOX, None) == an_order(2)
+
+
+def test_an_order_that_cannot_be_read_is_none(
+    objects: Objects, daemon: Mailbox, agent: Mailbox
+) -> None:
+    objects.put(f"mail/orders/{BOX}.json", b'{"verb": "dance"}')
+    assert agent.order(BOX, None) is None
+    daemon.post_order(an_order(1))
+    assert agent.order(BOX, None) == an_order(1)
+
+
+def test_an_order_of_a_newer_daemon_is_read(objects: Objects, agent: Mailbox) -> None:
+    objects.put(f"mail/orders/{BOX}.json", codec.to_json(an_order(1))[:-1] + b',"mood":"calm"}')
+    assert agent.order(BOX, None) == an_order(1)
+
+
+# -- reports -----------------------------------------------------------------------------------
+
+
+def test_the_latest_report_counts(daemon: Mailbox, agent: Mailbox) -> None:
+    assert daemon.reports() == {}
+    agent.post_report(a_report(1))
+    daemon.boxes()
+    assert daemon.reports() == {BOX: a_report(1)}
+    agent.post_report(a_report(2))
+    assert daemon.reports() == {BOX: a_report(1)}
+    daemon.boxes()
+    assert daemon.reports() == {BOX: a_report(2)}
+
+
+def test_only_rank_0_speaks_for_an_attempt(daemon: Mailbox, agent: Mailbox) -> None:
+    agent.post_report(a_report(7, rank=1))
+    assert daemon.boxes() == {BOX}
+    assert daemon.reports() == {}
+    agent.post_report(a_report(8))
+    daemon.boxes()
+    assert daemon.reports() == {BOX: a_report(8)}
+
+
+def test_boxes_are_those_with_an_order_or_a_report(
+    objects: Objects, daemon: Mailbox, agent: Mailbox
+) -> None:
+    assert daemon.boxes() == frozenset()
+    daemon.post_order(an_order(1, box="a.1"))
+    agent.post_report(a_report(box="b.1"))
+    agent.post_report(a_report(box="b.2"))
+    objects.put("mail/README", b"")
+    objects.put("jobs/c/mail/orders/c.1.json", codec.to_json(an_order(1, box="c.1")))
+    assert daemon.boxes() == {"a.1", "b.1", "b.2"}
+
+
+def test_a_report_that_cannot_be_read_hides_no_other(
+    objects: Objects, daemon: Mailbox, agent: Mailbox
+) -> None:
+    agent.post_report(a_report(1, box="a.1"))
+    objects.put("mail/reports/b.1/0.json", b"not JSON")
+    assert daemon.boxes() == {"a.1", "b.1"}
+    assert daemon.reports() == {"a.1": a_report(1, box="a.1")}
+    agent.post_report(a_report(2, box="b.1"))
+    daemon.boxes()
+    assert set(daemon.reports()) == {"a.1", "b.1"}
+
+
+def test_only_what_changed_is_read() -> None:
+    objects = MemoryObjects(StandingClock())
+    daemon, agent = ObjectMailbox(objects), ObjectMailbox(objects)
+    agent.post_report(a_report(1))
+    daemon.boxes()
+    objects.fail_next("get", Unavailable("no answer"), prefix="mail/reports/")
+    daemon.boxes()
+    agent.post_report(a_report(2))
+    with pytest.raises(Unavailable):
+        daemon.boxes()
+    assert daemon.reports() == {BOX: a_report(1)}
+    daemon.boxes()
+    assert daemon.reports() == {BOX: a_report(2)}
+
+
+# -- archive -----------------------------------------------------------------------------------
+
+
+def test_the_letters_of_an_ended_box_go_to_its_job(
+    objects: Objects, daemon: Mailbox, agent: Mailbox
+) -> None:
+    daemon.post_order(an_order(1))
+    agent.post_report(a_report(1))
+    agent.post_report(a_report(1, rank=1))
+    agent.post_report(a_report(1, box="digits-7f3a.40"))
+    daemon.archive(BOX, "digits-7f3a")
+    assert daemon.boxes() == {"digits-7f3a.40"}
+    assert set(daemon.reports()) == {"digits-7f3a.40"}
+    assert [found.key for found in objects.list("jobs/")] == [
+        f"jobs/digits-7f3a/mail/orders/{BOX}.json",
+        f"jobs/digits-7f3a/mail/reports/{BOX}/0.json",
+        f"jobs/digits-7f3a/mail/reports/{BOX}/1.json",
+    ]
+    assert agent.order(BOX, None) is None
+
+
+def test_an_archive_again_takes_what_came_late(
+    objects: Objects, daemon: Mailbox, agent: Mailbox
+) -> None:
+    daemon.archive(BOX, "digits-7f3a")
+    agent.post_report(a_report(1))
+    daemon.archive(BOX, "digits-7f3a")
+    agent.post_report(a_report(2))
+    daemon.archive(BOX, "digits-7f3a")
+    daemon.archive(BOX, "digits-7f3a")
+    assert daemon.boxes() == frozenset()
+    kept = objects.get(f"jobs/digits-7f3a/mail/reports/{BOX}/0.json").body
+    assert codec.from_json(Report, kept) == a_report(2)
