@@ -1,0 +1,134 @@
+"""The tables. What is searched by or joined on has a column; the whole value lies in `body`, as
+adapters/codec writes it, so that a new field of the model needs no migration.
+
+Every change here needs a migration beside it (migrations/versions); a test compares the two.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+
+class Utc(TypeDecorator[dt.datetime]):
+    """An aware time, in UTC. SQLite knows no zones and gets the bare UTC time, whose text sorts as
+    the time does."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        assert value.tzinfo is not None, "a time without a zone"
+        utc = value.astimezone(dt.timezone.utc)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        assert isinstance(value, dt.datetime)
+        if value.tzinfo is None:
+            return value.replace(tzinfo=dt.timezone.utc)
+        return value.astimezone(dt.timezone.utc)
+
+
+METADATA = MetaData(
+    # Constraints have names, so that later migrations can speak of them.
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only where the key is its own INTEGER.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+# One row: whose store it is, and who may write.
+META = Table(
+    "meta",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True),
+    Column("installation", String(64)),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),
+)
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("submitted_at", Utc, nullable=False),
+    # The one field that others than the leader write: not in the body.
+    Column("watched_until", Utc),
+    Column("body", Text, nullable=False),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("id", String(80), primary_key=True),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("intent_at", Utc, nullable=False),
+    Column("ended_at", Utc),
+    Column("body", Text, nullable=False),
+    Index(None, "job_id", "generation"),
+    Index(None, "state", "job_id"),
+)
+
+# A job that only EC2's tags know of can have a story too: no foreign key. The words lie in the
+# body, as JSON in ASCII, since they quote others and no database takes every text.
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Utc, nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("subject", String(80), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "job_id", "number"),
+)
+
+COMMANDS = Table(
+    "commands",
+    METADATA,
+    Column("id", _NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Utc, nullable=False),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("done", Boolean, nullable=False),
+    Index(None, "done", "id"),
+)
+
+REFUSALS = Table(
+    "refusals",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Utc, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)

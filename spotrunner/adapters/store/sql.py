@@ -1,0 +1,284 @@
+"""ports.Store in SQL: SQLite now; PostgreSQL needs another engine and nothing else.
+
+Values become text before a transaction begins and values again after it has ended: inside one
+there is only the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Row, Select, insert, or_, select, update
+from sqlalchemy import exc as sql_errors
+
+from spotrunner.adapters import codec
+from spotrunner.adapters.store.schema import ATTEMPTS, COMMANDS, EVENTS, JOBS, META, REFUSALS
+from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
+from spotrunner.core.states import AttemptState, JobState
+from spotrunner.ports import Changes, Misconfigured, StaleEpoch, Unavailable
+
+# A transaction that writes says so at its beginning; sqlite.py acts on it.
+WRITES = "spotrunner_writes"
+
+# Databases bound the number of parameters of a statement.
+IDS_A_STATEMENT = 500
+
+_OPEN = [state.value for state in JobState if not state.over]
+_LIVE = [state.value for state in AttemptState if state.live]
+
+T = TypeVar("T")
+Columns = dict[str, Any]
+
+
+class SqlStore:
+    """Over an engine whose database has the tables already (`sqlite.open_store` makes both)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**{WRITES: True})
+
+    def installation(self) -> str | None:
+        with _transaction(self._engine) as connection:
+            found: str | None = connection.execute(select(META.c.installation)).scalar_one()
+        return found
+
+    def set_installation(self, installation: str) -> None:
+        unset = META.c.installation.is_(None)
+        with _transaction(self._writer) as connection:
+            connection.execute(update(META).where(unset).values(installation=installation))
+            stored = connection.execute(select(META.c.installation)).scalar_one()
+        if stored != installation:
+            raise Misconfigured(f"the store belongs to installation {stored}, not {installation}")
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def lead(self, holder: str) -> int:
+        with _transaction(self._writer) as connection:
+            connection.execute(update(META).values(epoch=META.c.epoch + 1, holder=holder))
+            epoch: int = connection.execute(select(META.c.epoch)).scalar_one()
+        return epoch
+
+    def write(self, epoch: int, changes: Changes) -> None:
+        jobs = {job.id: _job_columns(job) for job in changes.jobs}
+        attempts = {attempt.id: _attempt_columns(attempt) for attempt in changes.attempts}
+        events = [_event_columns(event) for event in changes.events]
+        refusals = [_refusal_columns(refusal) for refusal in changes.refusals]
+        with _transaction(self._writer) as connection:
+            _check_epoch(connection, epoch)
+            for job_id, columns in jobs.items():
+                _update_job(connection, job_id, columns)
+            for attempt_id, columns in attempts.items():
+                _put_attempt(connection, attempt_id, columns)
+            if events:
+                connection.execute(insert(EVENTS), events)
+            if refusals:
+                connection.execute(insert(REFUSALS), refusals)
+            for ids in _parts(changes.commands_done):
+                done = update(COMMANDS).where(COMMANDS.c.id.in_(ids)).values(done=True)
+                connection.execute(done)
+
+    def add_job(self, job: Job, events: Sequence[Event]) -> None:
+        columns = {
+            "id": job.id,
+            "submitted_at": job.submitted_at,
+            "watched_until": job.watched_until,
+            **_job_columns(job),
+        }
+        story = [_event_columns(event) for event in events]
+        with _transaction(self._writer) as connection:
+            with _refusal_means(f"there is a job {job.id} already"):
+                connection.execute(insert(JOBS).values(columns))
+            if story:
+                connection.execute(insert(EVENTS), story)
+
+    def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command:
+        new = insert(COMMANDS).values(at=at, job_id=job_id, verb=verb.value, done=False)
+        with (
+            _transaction(self._writer) as connection,
+            _refusal_means(f"there is no job {job_id}"),
+        ):
+            key = connection.execute(new).inserted_primary_key
+        assert key is not None
+        return Command(id=key[0], at=at, job_id=job_id, verb=verb)
+
+    def watch(self, job_id: str, until: dt.datetime) -> None:
+        earlier = or_(JOBS.c.watched_until.is_(None), JOBS.c.watched_until < until)
+        raise_it = update(JOBS).where(JOBS.c.id == job_id, earlier).values(watched_until=until)
+        with _transaction(self._writer) as connection:
+            connection.execute(raise_it)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        jobs = self._jobs(_JOBS.where(JOBS.c.id == job_id))
+        return jobs[0] if jobs else None
+
+    def jobs(self) -> tuple[Job, ...]:
+        return self._jobs(_JOBS)
+
+    def open_jobs(self) -> tuple[Job, ...]:
+        live = select(ATTEMPTS.c.job_id).where(ATTEMPTS.c.state.in_(_LIVE))
+        return self._jobs(_JOBS.where(or_(JOBS.c.state.in_(_OPEN), JOBS.c.id.in_(live))))
+
+    def attempts(self, job_ids: Sequence[str]) -> tuple[Attempt, ...]:
+        table = ATTEMPTS.c
+        # In the order of the parts, each in its own order: that of all.
+        wanted = [
+            select(table.body)
+            .where(table.job_id.in_(ids))
+            .order_by(table.job_id, table.generation, table.id)
+            for ids in _parts(sorted(set(job_ids)))
+        ]
+        with _transaction(self._engine) as connection:
+            rows = [row for statement in wanted for row in connection.execute(statement)]
+        return tuple(_value(Attempt, row.body) for row in rows)
+
+    def commands(self) -> tuple[Command, ...]:
+        table = COMMANDS.c
+        rows = self._rows(
+            select(table.id, table.at, table.job_id, table.verb)
+            .where(table.done.is_(False))
+            .order_by(table.id)
+        )
+        return tuple(
+            Command(id=row.id, at=row.at, job_id=row.job_id, verb=CommandVerb(row.verb))
+            for row in rows
+        )
+
+    def events(self, job_id: str, after: int = 0) -> tuple[tuple[int, Event], ...]:
+        rows = self._rows(
+            select(EVENTS)
+            .where(EVENTS.c.job_id == job_id, EVENTS.c.number > after)
+            .order_by(EVENTS.c.number)
+        )
+        return tuple((row.number, _event(row)) for row in rows)
+
+    def refusals(self, since: dt.datetime) -> tuple[Refusal, ...]:
+        table = REFUSALS.c
+        rows = self._rows(
+            select(table.body).where(table.at >= since).order_by(table.at, table.number)
+        )
+        return tuple(_value(Refusal, row.body) for row in rows)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _jobs(self, statement: Select[Any]) -> tuple[Job, ...]:
+        rows = self._rows(statement.order_by(JOBS.c.submitted_at, JOBS.c.id))
+        return tuple(
+            dataclasses.replace(_value(Job, row.body), watched_until=row.watched_until)
+            for row in rows
+        )
+
+    def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        with _transaction(self._engine) as connection:
+            return connection.execute(statement).all()
+
+
+# -- transactions ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    """Commits at its end; an error inside undoes all of it."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (sql_errors.OperationalError, sql_errors.TimeoutError) as error:
+        # Locked for too long, the disk full or gone, no connection to be had.
+        raise Unavailable(f"the store: {getattr(error, 'orig', None) or error}") from error
+
+
+@contextlib.contextmanager
+def _refusal_means(what: str) -> Iterator[None]:
+    """A key that exists already, or one that is pointed to and does not exist."""
+    try:
+        yield
+    except sql_errors.IntegrityError as error:
+        raise Misconfigured(what) from error
+
+
+def _check_epoch(connection: Connection, epoch: int) -> None:
+    """Holds the row to the end of the transaction: nobody becomes the leader in between."""
+    led = connection.execute(select(META.c.epoch).with_for_update()).scalar_one()
+    if epoch != led:
+        raise StaleEpoch(f"epoch {epoch} may not write: the store is led in {led}")
+
+
+def _update_job(connection: Connection, job_id: str, columns: Columns) -> None:
+    result = connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(columns))
+    if result.rowcount != 1:
+        raise Misconfigured(f"there is no job {job_id}")
+
+
+def _put_attempt(connection: Connection, attempt_id: str, columns: Columns) -> None:
+    known = update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(columns)
+    if connection.execute(known).rowcount == 0:
+        with _refusal_means(f"there is no job {columns['job_id']}"):
+            connection.execute(insert(ATTEMPTS).values(id=attempt_id, **columns))
+
+
+# -- values and columns ------------------------------------------------------------------------
+
+_JOBS = select(JOBS.c.body, JOBS.c.watched_until)
+
+
+def _job_columns(job: Job) -> Columns:
+    """What the leader writes of a job."""
+    body = _text(dataclasses.replace(job, watched_until=None))
+    return {"state": job.state.value, "body": body}
+
+
+def _attempt_columns(attempt: Attempt) -> Columns:
+    return {
+        "job_id": attempt.job_id,
+        "generation": attempt.generation,
+        "state": attempt.state.value,
+        "intent_at": attempt.intent_at,
+        "ended_at": attempt.ended_at,
+        "body": _text(attempt),
+    }
+
+
+def _event_columns(event: Event) -> Columns:
+    return {
+        "at": event.at,
+        "job_id": event.job_id,
+        "subject": event.subject,
+        "kind": event.kind,
+        "body": json.dumps({"why": event.why, "data": dict(event.data)}),
+    }
+
+
+def _event(row: Row[Any]) -> Event:
+    body = json.loads(row.body)
+    return Event(
+        at=row.at,
+        job_id=row.job_id,
+        subject=row.subject,
+        kind=row.kind,
+        why=body["why"],
+        data=body["data"],
+    )
+
+
+def _refusal_columns(refusal: Refusal) -> Columns:
+    return {"at": refusal.at, "body": _text(refusal)}
+
+
+def _text(value: object) -> str:
+    return codec.to_json(value).decode("ascii")
+
+
+def _value(cls: type[T], body: str) -> T:
+    return codec.from_json(cls, body.encode("ascii"))
+
+
+def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(ids), IDS_A_STATEMENT):
+        yield ids[start : start + IDS_A_STATEMENT]
