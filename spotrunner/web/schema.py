@@ -6,6 +6,7 @@ same model whatever it is sent. What only the daemon can know is checked in web/
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Annotated
 
@@ -106,7 +107,9 @@ def _some(values: tuple[str, ...]) -> tuple[str, ...]:
     return _once(values)
 
 
-def _once(values: tuple[str, ...]) -> tuple[str, ...]:
+def _some_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("expected at least one, found an empty list")
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise ValueError(f"named twice: {', '.join(twice)}")
@@ -135,7 +138,7 @@ def _target(value: str) -> str:
 
 def _apart(sources: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
     targets = sorted(f"{source.target}/" for source in sources)
-    for upper, lower in zip(targets, targets[1:], strict=False):
+    for upper, lower in itertools.pairwise(targets):
         if lower.startswith(upper):
             raise ValueError(
                 f"two sources fill one folder: the targets {upper[:-1]} and {lower[:-1]}"
@@ -175,11 +178,11 @@ class Resources(_Part):
 
     instance_types: Annotated[
         tuple[Annotated[str, AfterValidator(_instance_type)], ...],
-        Field(min_length=1, max_length=MAX_ENTRIES),
-        AfterValidator(_once),
+        Field(max_length=MAX_ENTRIES),
+        AfterValidator(_some_once),
     ]
     regions: Annotated[
-        tuple[Region, ...], Field(min_length=1, max_length=MAX_ENTRIES), AfterValidator(_once)
+        tuple[Region, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_some_once)
     ]
     use_spot: StrictBool = True
     disk_gib: Annotated[StrictInt, Field(ge=8, le=MAX_DISK_GIB)] = 100
