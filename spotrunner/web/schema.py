@@ -1,92 +1,88 @@
-"""A job file's keys: what each must be, and the JobSpec that it means.
+"""A job file as the user writes it: what its keys are, and what each value must be.
 
-The command line checks a file with this model and adds lines (cli/jobfile); the API checks with the
-same model whatever it is sent. What only the daemon can know is checked in web/checks.
+The command line checks a file with it before anything is sent, the API what it is sent. Here is
+all that a file tells by itself; what is offered, readable and payable only the daemon knows
+(web/checks).
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from typing import Annotated
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from spotrunner.core.catalogue import region_problem, type_problem
+from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
 
-# The newest stock image that was seen to find a GPU.
-DEFAULT_IMAGE = "tensorflow/tensorflow:2.17.0-gpu"
+# The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
+IMAGE = "tensorflow/tensorflow:2.17.0-gpu"
+BLIND_VERSIONS = ("2.18", "2.19", "2.20", "2.21")
 
 MAX_TEXT = 64 * 1024
 MAX_ENV = 32 * 1024
 MAX_ENTRIES = 100
-MAX_BUDGET_USD = 1_000_000
-# gp3's largest
-MAX_DISK_GIB = 16_384
+MAX_RETRIES = 100
+# More than any job costs, and far below where 64-bit micro-dollars end.
+MAX_BUDGET_USD = 1_000_000_000
+# EBS's largest gp3 volume
+MAX_DISK_GIB = 65_536
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SOURCE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TARGET = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?")
+_AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 _IMAGE = re.compile(
-    r"(?P<name>(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*)"
+    r"(?P<repository>(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?P<digest>@sha256:[0-9a-f]{64})?"
 )
-_AMI = re.compile(r"ami-[0-9a-f]{8,17}")
-# Tags whose image is another one next week.
-_FLOATING = frozenset({"latest", "nightly", "devel", "stable", "main", "master"})
 
 
 # -- what a value must be ----------------------------------------------------------------------
 
 
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("it has a NUL character, which no environment or command line can carry")
-    return value
+def _name(value: str) -> str:
+    if _NAME.fullmatch(value):
+        return value
+    near = re.sub(r"[^a-z0-9]+", "-", value.lower()).lstrip("-0123456789")[:32].strip("-")
+    raise ValueError(
+        f"expected 1 to 32 of a-z 0-9 -, starting with a letter, found {value!r}"
+        + (f"; nearest: {near}" if near else "")
+    )
 
 
-def _not_blank(value: str) -> str:
+def _text(value: str) -> str:
     if not value.strip():
         raise ValueError("expected some text, found none")
+    return _no_nul(value)
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("it has a NUL character, which no environment or command can carry")
     return value
 
 
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            f"expected 1 to 32 of a-z 0-9 -, not beginning or ending with -, found {value!r}"
-        )
+def _type(value: str) -> str:
+    if (problem := type_problem(value)) is not None:
+        raise ValueError(problem)
     return value
-
-
-def _image(value: str) -> str:
-    if value.lower() == "none":
-        raise ValueError(
-            f"training without a container is not there yet: name an image, such as {DEFAULT_IMAGE}"
-        )
-    found = _IMAGE.fullmatch(value)
-    if found is None:
-        raise ValueError(f"expected a container image such as {DEFAULT_IMAGE}, found {value!r}")
-    if found["digest"] is None and _floats(found["tag"]):
-        tag = f"the tag {found['tag']}" if found["tag"] else "an image without a tag"
-        raise ValueError(
-            f"{tag} is another image from one day to the next, so that a resumed run could go on"
-            f" with another TensorFlow: use {_pinned(found['name'])}"
-        )
-    return value
-
-
-def _floats(tag: str | None) -> bool:
-    """`latest-gpu` and `my-latest` float as much as `latest` does."""
-    return tag is None or bool(_FLOATING.intersection(re.split(r"[-_.]", tag.lower())))
-
-
-def _pinned(name: str) -> str:
-    if name.removeprefix("docker.io/") == "tensorflow/tensorflow":
-        return DEFAULT_IMAGE
-    return f"a tag of a version, or {name}@sha256:DIGEST"
 
 
 def _region(value: str) -> str:
@@ -95,25 +91,44 @@ def _region(value: str) -> str:
     return value
 
 
-def _instance_type(value: str) -> str:
-    if (problem := type_problem(value)) is not None:
-        raise ValueError(problem)
-    return value
-
-
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise ValueError("expected at least one")
-    return _once(values)
-
-
-def _some_once(values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        raise ValueError("expected at least one, found an empty list")
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise ValueError(f"named twice: {', '.join(twice)}")
     return values
+
+
+def _image(value: str) -> str:
+    if value.lower() == "none":
+        raise ValueError(
+            "training without a container (image: none) comes in a later version;"
+            f" name an image, such as {IMAGE}"
+        )
+    parts = _IMAGE.fullmatch(value)
+    if parts is None:
+        raise ValueError(f"expected a container image such as {IMAGE}, found {value!r}")
+    if parts["digest"] is None and _floats(parts["tag"]):
+        what = f"the tag {parts['tag']}" if parts["tag"] else "an image without a tag"
+        raise ValueError(
+            f"{what} is another image from one day to the next, so that a resumed run could go on"
+            f" with another TensorFlow; pin it: {IMAGE}"
+        )
+    return value
+
+
+def _floats(tag: str | None) -> bool:
+    """`latest-gpu` and `my-latest` float as much as `latest` does."""
+    return tag is None or "latest" in re.split(r"[-_.]", tag.lower())
+
+
+def _env_name(value: str) -> str:
+    if not _ENV.fullmatch(value):
+        raise ValueError(f"expected a variable's name (A-Z a-z 0-9 _), found {value!r}")
+    if value.startswith("SPOTRUNNER_") or value == "TF_CONFIG":
+        raise ValueError(f"{value} is set by spotrunner itself: choose another name")
+    return value
 
 
 def _env_value(value: Any) -> Any:
@@ -124,19 +139,24 @@ def _env_value(value: Any) -> Any:
 
 def _source(value: str) -> str:
     """A prefix ends with a slash, so that `digits` does not mean `digits-old/` too."""
-    if not _SOURCE.fullmatch(value):
+    unknown = _REFERENCE.search(value)
+    if unknown is not None:
+        raise ValueError(f"{unknown.group()} is no key of envs with a value")
+    bucket, prefix = bucket_and_prefix(value)
+    if not _BUCKET.fullmatch(bucket) or not prefix or prefix.startswith("/"):
         raise ValueError(f"expected s3://BUCKET/PREFIX/, found {value!r}")
-    return value if value.endswith("/") else f"{value}/"
+    if not prefix.endswith("/"):
+        raise ValueError(f"expected a prefix, which ends with a slash: {value}/")
+    return value
 
 
 def _target(value: str) -> str:
-    parts = value.rstrip("/").split("/")
-    if value.startswith("/") or any(part in ("", ".", "..") for part in parts):
+    if not _TARGET.fullmatch(value) or {".", ".."} & set(value.split("/")):
         raise ValueError(f"expected a folder below the data directory, found {value!r}")
-    return "/".join(parts)
+    return value.rstrip("/")
 
 
-def _apart(sources: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
+def _apart(sources: tuple[Data, ...]) -> tuple[Data, ...]:
     targets = sorted(f"{source.target}/" for source in sources)
     for upper, lower in itertools.pairwise(targets):
         if lower.startswith(upper):
@@ -146,24 +166,29 @@ def _apart(sources: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
     return sources
 
 
-def _env_name(value: str) -> str:
-    if not _ENV_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name of an environment variable (A-Z a-z 0-9 _)")
-    if value.startswith("SPOTRUNNER_") or value == "TF_CONFIG":
-        raise ValueError(f"{value} is set by spotrunner itself: choose another name")
-    return value
-
-
 def _ami(value: str) -> str:
     if not _AMI.fullmatch(value):
         raise ValueError(f"expected an image id such as ami-0123456789abcdef0, found {value!r}")
     return value
 
 
-Text = Annotated[
-    str, Field(max_length=MAX_TEXT), AfterValidator(_not_blank), AfterValidator(_no_nul)
-]
+def _budget(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise ValueError(f"expected more than 0 USD, found {value}")
+    if value > MAX_BUDGET_USD:
+        raise ValueError(f"expected at most {MAX_BUDGET_USD} USD, found {value}")
+    if value != round(value, 6):
+        raise ValueError(f"expected at most 6 decimals (of a USD), found {value}")
+    return value
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_text)]
 Region = Annotated[str, AfterValidator(_region)]
+Type = Annotated[str, AfterValidator(_type)]
+EnvName = Annotated[str, AfterValidator(_env_name)]
+EnvValue = Annotated[
+    str, Field(max_length=MAX_ENV), AfterValidator(_no_nul), BeforeValidator(_env_value)
+]
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -177,76 +202,105 @@ class Resources(_Part):
     """Where the job may run."""
 
     instance_types: Annotated[
-        tuple[Annotated[str, AfterValidator(_instance_type)], ...],
-        Field(max_length=MAX_ENTRIES),
-        AfterValidator(_some_once),
+        tuple[Type, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_some)
     ]
-    regions: Annotated[
-        tuple[Region, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_some_once)
-    ]
+    regions: Annotated[tuple[Region, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_some)]
     use_spot: StrictBool = True
-    disk_gib: Annotated[StrictInt, Field(ge=8, le=MAX_DISK_GIB)] = 100
+    disk_gib: Annotated[StrictInt, Field(ge=1, le=MAX_DISK_GIB)] = 100
 
 
-class DataFile(_Part):
+class Data(_Part):
     """A prefix that is copied to the instance before training."""
 
     source: Annotated[str, AfterValidator(_source)]
-    target: Annotated[str, Field(max_length=512), AfterValidator(_no_nul), AfterValidator(_target)]
+    target: Annotated[str, Field(max_length=512), AfterValidator(_target)]
 
 
 class JobFile(_Part):
-    """The file as it is written.
-
-    `workdir` is a folder of the machine that submits; the API takes its archive beside the fields,
-    and the path means nothing to it.
-    """
+    """The file as it is written. `workdir` is a folder of the machine that submits: the command
+    line packs it, and the API gets the archive instead."""
 
     name: Annotated[str, AfterValidator(_name)]
     resources: Resources
     image: Annotated[str, Field(max_length=512), AfterValidator(_image)]
-    workdir: str | None = None
-    data: Annotated[
-        tuple[DataFile, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_apart)
-    ] = ()
-    setup: Text | None = None
     run: Text
-    envs: Annotated[
-        dict[
-            Annotated[str, AfterValidator(_env_name)],
-            Annotated[str, Field(max_length=MAX_ENV), AfterValidator(_no_nul)],
-        ],
-        Field(max_length=MAX_ENTRIES),
-    ] = {}
+    setup: Text | None = None
+    workdir: Text | None = None
+    data: Annotated[tuple[Data, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_apart)] = ()
+    envs: Annotated[dict[EnvName, EnvValue], Field(max_length=MAX_ENTRIES)] = {}
     # USD; None: until it is done
-    budget: (
-        Annotated[float, Field(strict=True, gt=0, le=MAX_BUDGET_USD, allow_inf_nan=False)] | None
-    ) = None
-    retries: Annotated[StrictInt, Field(ge=0, le=100)] = 0
+    budget: Annotated[Decimal, AfterValidator(_budget)] | None = None
+    retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
     save_signal: StrictBool = True
     amis: dict[Region, Annotated[str, AfterValidator(_ami)]] = {}
 
-    def spec(self, workdir_sha256: str | None) -> JobSpec:
-        """What the file means, its workdir archived under this digest."""
-        return JobSpec(
-            name=self.name,
-            run=self.run,
-            image=self.image,
-            instance_types=self.resources.instance_types,
-            regions=self.resources.regions,
-            setup=self.setup,
-            workdir_sha256=workdir_sha256,
-            data=tuple(DataSource(source=it.source, target=it.target) for it in self.data),
-            envs=tuple(self.envs.items()),
-            market=Market.SPOT if self.resources.use_spot else Market.ON_DEMAND,
-            budget_usd_micros=None if self.budget is None else usd_micros(self.budget),
-            retries=self.retries,
-            handles_save_signal=self.save_signal,
-            disk_gib=self.resources.disk_gib,
-            amis=tuple(self.amis.items()),
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_sources(cls, values: Any) -> Any:
+        """Put the values of `envs` into `${NAME}` in the sources of data."""
+        if not isinstance(values, dict):
+            return values
+        envs, data = values.get("envs"), values.get("data")
+        if not isinstance(envs, dict) or not isinstance(data, (list, tuple)):
+            return values
+        return {**values, "data": [_filled(entry, envs) for entry in data]}
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is allowed and yet hardly meant."""
+        return tuple(_warnings(self))
+
+
+def _filled(entry: Any, envs: dict[Any, Any]) -> Any:
+    source = entry.get("source") if isinstance(entry, dict) else None
+    if not isinstance(source, str):
+        return entry
+
+    def value(found: re.Match[str]) -> str:
+        known = envs.get(found.group(1))
+        return known if isinstance(known, str) else found.group()
+
+    return {**entry, "source": _REFERENCE.sub(value, source)}
+
+
+def _warnings(file: JobFile) -> Iterator[Problem]:
+    repository, _, tag = file.image.removeprefix("docker.io/").partition(":")
+    version, gpu, _ = tag.partition("-gpu")
+    if repository == "tensorflow/tensorflow" and gpu and version.startswith(BLIND_VERSIONS):
+        yield Problem(
+            message=f"{file.image} finds no GPU: it has cuDNN 8, and its TensorFlow needs 9",
+            key="image",
+            hint=f"take {IMAGE}",
         )
 
 
-def usd_micros(usd: float) -> int:
-    """At least one: what is positive stays positive."""
-    return max(1, round(usd * 1_000_000))
+# -- the spec ----------------------------------------------------------------------------------
+
+
+def to_spec(file: JobFile, workdir_sha256: str | None) -> JobSpec:
+    """What the daemon keeps. `workdir_sha256` is the digest of the packed workdir."""
+    return JobSpec(
+        name=file.name,
+        run=file.run,
+        image=file.image,
+        instance_types=file.resources.instance_types,
+        regions=file.resources.regions,
+        setup=file.setup,
+        workdir_sha256=workdir_sha256,
+        data=tuple(DataSource(source=it.source, target=it.target) for it in file.data),
+        envs=tuple(file.envs.items()),
+        market=Market.SPOT if file.resources.use_spot else Market.ON_DEMAND,
+        budget_usd_micros=None if file.budget is None else int(file.budget * 1_000_000),
+        retries=file.retries,
+        handles_save_signal=file.save_signal,
+        disk_gib=file.resources.disk_gib,
+        amis=tuple(file.amis.items()),
+    )
+
+
+def bucket_and_prefix(source: str) -> tuple[str, str]:
+    """`bucket` and `prefix/` of `s3://bucket/prefix/`; empty where it is no such thing."""
+    if not source.startswith("s3://"):
+        return "", ""
+    bucket, _, prefix = source[len("s3://") :].partition("/")
+    return bucket, prefix
