@@ -12,6 +12,7 @@ import requests
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from spotrunner.lab.endpoint.ec2 import SMOOTH, Awkwardness
+from spotrunner.lab.endpoint.object_faults import ObjectFault
 from spotrunner.lab.endpoint.server import LabEndpoint
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import plain_setup
@@ -276,6 +277,24 @@ def test_conditional_writes_have_one_winner(lab: Lab) -> None:
     assert s3.get_object(Bucket="home", Key="HEAD.json")["Body"].read() == b"3"
 
 
+def test_a_lost_answer_of_s3_is_a_write_that_happened(lab: Lab) -> None:
+    endpoint = lab[0]
+    s3 = client(endpoint.url, "s3")
+    s3.create_bucket(Bucket="home")
+    endpoint.object_faults.script(
+        ObjectFault(method="PUT", path="/home/*/HEAD.json", lose=Lose.AFTER)
+    )
+    with pytest.raises((ConnectionError, HTTPClientError)):
+        s3.put_object(Bucket="home", Key="a/HEAD.json", Body=b"1", IfNoneMatch="*")
+    assert s3.get_object(Bucket="home", Key="a/HEAD.json")["Body"].read() == b"1"
+    endpoint.object_faults.script(
+        ObjectFault(method="PUT", path="/home/b/HEAD.json", lose=Lose.BEFORE)
+    )
+    with pytest.raises((ConnectionError, HTTPClientError)):
+        s3.put_object(Bucket="home", Key="b/HEAD.json", Body=b"1")
+    assert s3.list_objects_v2(Bucket="home")["KeyCount"] == 1
+
+
 def test_a_presigned_url_needs_no_key(lab: Lab) -> None:
     s3 = client(lab[0].url, "s3")
     s3.create_bucket(Bucket="home")
@@ -328,8 +347,10 @@ def test_the_gate_holds_the_control_hosts_calls_and_no_agents(lab: Lab) -> None:
         aws_secret_access_key=key.secret_key,
         aws_session_token=key.token,
     ).list_buckets()
-    with pytest.raises(HTTPClientError):
-        client(endpoint.url, "ec2", read_timeout_s=0.3).describe_regions()
+    with pytest.raises(ClientError, match="Unavailable"):
+        client(endpoint.url, "ec2").describe_regions()
+    with pytest.raises(ClientError, match="ServiceUnavailable"):
+        client(endpoint.url, "s3").list_buckets()
     endpoint.gate.open()
     client(endpoint.url, "ec2").describe_regions()
 

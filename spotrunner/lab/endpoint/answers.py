@@ -66,6 +66,13 @@ def unknown_key(service: str) -> ApiError:
     }[_protocol(service)]
 
 
+def unavailable(service: str) -> ApiError:
+    code = {"ec2": "Unavailable", "json": "ServiceUnavailableException"}.get(
+        _protocol(service), "ServiceUnavailable"
+    )
+    return ApiError(code, "The server is overloaded and can't handle the request.", 503)
+
+
 def unsigned() -> ApiError:
     return ApiError("AccessDenied", "Access Denied", 403)
 

@@ -20,16 +20,19 @@ from spotrunner.lab.endpoint.answers import (
     json_answer,
     old_signature,
     refusal,
+    unavailable,
     unknown_key,
     unsigned,
 )
 from spotrunner.lab.endpoint.call import Console
 from spotrunner.lab.endpoint.ec2 import Awkwardness, Ec2
+from spotrunner.lab.endpoint.object_faults import ObjectFaults
 from spotrunner.lab.endpoint.paging import Pages
 from spotrunner.lab.endpoint.scope import Scope, scope_of
 from spotrunner.lab.gate import Gate
 from spotrunner.lab.keys import ROLE_PREFIX, RoleKeys
 from spotrunner.lab.locked import LockedWorld
+from spotrunner.sim.faults import Lose
 from spotrunner.sim.values import ApiError, LostAnswer
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class EndpointApp:
         self._world = world
         self._keys = keys
         self._gate = gate
+        self.object_faults = ObjectFaults()
         self._control = control
         self._ec2 = Ec2(world, console, awkwardness, seed)
         self._table_pages = Pages(halves=awkwardness.halves)
@@ -71,13 +75,27 @@ class EndpointApp:
         refused = self._check_key(scope)
         if refused is not None:
             return _send(start, refusal(scope.service, refused))
-        if not scope.presigned:
-            self._gate.pass_through(scope.access_key)
+        if not scope.presigned and not self._gate.lets_through(scope.access_key):
+            return _send(start, refusal(scope.service, unavailable(scope.service)))
         if scope.service == "ec2":
             return _send(start, self._ask_ec2(scope, environ))
         if scope.service in _TABLES:
             return self._ask_tables(scope, environ, start)
-        return self._moto(environ, start)
+        return self._ask_moto(scope, environ, start)
+
+    def _ask_moto(
+        self, scope: Scope, environ: WSGIEnvironment, start: StartResponse
+    ) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        lose = self.object_faults.next(method, path) if scope.service == "s3" else None
+        if lose is Lose.BEFORE:
+            raise ConnectionAbortedError("the request is lost")
+        answer = self._moto(environ, start)
+        if lose is Lose.AFTER:
+            for _ in answer:  # moto has done it; nobody is told
+                pass
+            raise ConnectionAbortedError("the answer is lost")
+        return answer
 
     def _ask_ec2(self, scope: Scope, environ: WSGIEnvironment) -> HttpAnswer:
         try:

@@ -91,7 +91,7 @@ class LabEndpoint:
     ) -> None:
         self.world = LockedWorld(world, clock)
         self.keys = RoleKeys()
-        self.gate = Gate()
+        self.gate = Gate(longest_wait_s=0.5)
         app = EndpointApp(
             world=self.world,
             keys=self.keys,
@@ -100,6 +100,7 @@ class LabEndpoint:
             awkwardness=awkwardness or Awkwardness(),
             seed=seed,
         )
+        self.object_faults = app.object_faults
         self._server = HttpServer(app)
         self.url = self._server.url
 

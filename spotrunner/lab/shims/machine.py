@@ -90,10 +90,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return parsed
 
 
-def start_apart(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def start_apart(
+    command: Sequence[str], environment: Mapping[str, str], output: Path = Path(os.devnull)
+) -> int:
     """Start a process that outlives this one, in a session of its own; returns its id."""
     with subprocess.Popen(
-        ["/bin/sh", "-c", '"$@" > /dev/null 2>&1 < /dev/null & echo $!', "apart", *command],
+        ["/bin/sh", "-c", '"$@" >> "$0" 2>&1 < /dev/null & echo $!', str(output), *command],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

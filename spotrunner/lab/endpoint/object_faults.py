@@ -1,0 +1,41 @@
+"""Scripted faults of S3: answers that are lost, for the stories of conditional writes."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from dataclasses import dataclass
+
+from spotrunner.sim.faults import Lose
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectFault:
+    """The next `times` requests with this HTTP method whose path (`/bucket/key`, with `*` and `?`)
+    fits get no answer; whether they had their effect says `lose`."""
+
+    method: str
+    path: str
+    lose: Lose
+    times: int = 1
+
+
+class ObjectFaults:
+    """Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._script: list[tuple[ObjectFault, int]] = []
+        self._lock = threading.Lock()
+
+    def script(self, fault: ObjectFault) -> None:
+        with self._lock:
+            self._script.append((fault, fault.times))
+
+    def next(self, method: str, path: str) -> Lose | None:
+        """What happens to this request's answer; the fault counts it."""
+        with self._lock:
+            for index, (fault, left) in enumerate(self._script):
+                if fault.method == method and fnmatch.fnmatchcase(path, fault.path):
+                    self._script[index : index + 1] = [(fault, left - 1)] if left > 1 else []
+                    return fault.lose
+        return None

@@ -1,0 +1,90 @@
+"""Moving lab time ahead without making anybody look dead.
+
+In hops: the control host's calls wait at the gate, time moves, every agent says that it has seen
+the new time, the gate opens, the daemon makes its rounds; then the next hop.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spotrunner.core.model import Limits
+from spotrunner.lab.clock import LabClock
+from spotrunner.lab.gate import Gate
+
+# A third of a paid step: an instance is paid on at half time, so it is paid on within the next
+# hop, and never runs out in between.
+HOP = dt.timedelta(seconds=Limits().step_s // 3)
+# The daemon's clock learns the new time within the first round, and decides by it in the second.
+ROUNDS_A_HOP = 2
+_AGENTS_WAIT_S = 15.0
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """`late` are the attempts whose agents had not reported when a hop went on without them."""
+
+    now: dt.datetime
+    hops: int
+    rounds: int
+    late: tuple[str, ...]
+
+
+class Skipper:
+    """`late` names the attempts whose agents have not reported since a time; `make_round` has the
+    daemon make a round begun after the call, and is False where there is no daemon."""
+
+    def __init__(
+        self,
+        *,
+        clock: LabClock,
+        gate: Gate,
+        wake: Callable[[], None],
+        late: Callable[[dt.datetime], tuple[str, ...]],
+        make_round: Callable[[], bool],
+        agents_wait_s: float = _AGENTS_WAIT_S,
+    ) -> None:
+        self._clock = clock
+        self._gate = gate
+        self._wake = wake
+        self._late = late
+        self._make_round = make_round
+        self._agents_wait_s = agents_wait_s
+        self._lock = threading.Lock()
+
+    def skip(self, ahead: dt.timedelta) -> Skipped:
+        """Returns when the last hop is done; one skip at a time."""
+        with self._lock:
+            hops, rounds, late = 0, 0, set[str]()
+            left = ahead
+            while left > dt.timedelta(0):
+                hop = min(left, HOP)
+                late.update(self._hop(hop))
+                rounds += sum(self._make_round() for _ in range(ROUNDS_A_HOP))
+                left -= hop
+                hops += 1
+        return Skipped(now=self._clock.now(), hops=hops, rounds=rounds, late=tuple(sorted(late)))
+
+    def _hop(self, hop: dt.timedelta) -> tuple[str, ...]:
+        self._gate.close()
+        try:
+            since = self._clock.skip(hop)
+            self._wake()
+            return self._wait_for_agents(since)
+        finally:
+            self._gate.open()
+
+    def _wait_for_agents(self, since: dt.datetime) -> tuple[str, ...]:
+        # A report's time comes from whole seconds of `Date`, so it may lie a little before.
+        since -= dt.timedelta(seconds=2)
+        give_up_at, pause = time.monotonic() + self._agents_wait_s, threading.Event()
+        while True:
+            late = self._late(since)
+            if not late or time.monotonic() > give_up_at:
+                return late
+            pause.wait(_LOOK_S)

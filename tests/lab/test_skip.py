@@ -1,0 +1,78 @@
+"""Moving lab time: in hops, behind the gate, with a daemon and agents that follow."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+
+import pytest
+
+from spotrunner.lab.clock import LabClock
+from spotrunner.lab.gate import CONTROL_KEY, Gate
+from spotrunner.lab.skip import HOP, ROUNDS_A_HOP, Skipper
+from tests.lab.clients import START, HandClock
+
+
+class Followers:
+    """Agents that report `lag` looks after time moved, and a daemon that counts its rounds."""
+
+    def __init__(self, lag: int) -> None:
+        self.wall = HandClock()
+        self.clock = LabClock(wall=self.wall.now)
+        self.gate = Gate(longest_wait_s=0.0)
+        self.lag = lag
+        self.looks = 0
+        self.waited: list[dt.datetime] = []
+        self.rounds: list[dt.datetime] = []
+
+    def skipper(self) -> Skipper:
+        return Skipper(
+            clock=self.clock,
+            gate=self.gate,
+            wake=lambda: None,
+            late=self.late,
+            make_round=self.make_round,
+            agents_wait_s=0.3,
+        )
+
+    def late(self, since: dt.datetime) -> tuple[str, ...]:
+        assert not self.gate.lets_through(CONTROL_KEY), "the daemon must not look meanwhile"
+        assert self.gate.lets_through("ASIA1"), "the agents have to report"
+        self.waited.append(since)
+        self.looks += 1
+        return ("digits-7f3a.1",) if self.looks <= self.lag else ()
+
+    def make_round(self) -> bool:
+        assert self.gate.lets_through(CONTROL_KEY)
+        self.rounds.append(self.clock.now())
+        return True
+
+
+def test_a_skip_is_hops_of_a_third_of_a_paid_step() -> None:
+    followers = Followers(lag=2)
+    skipped = followers.skipper().skip(dt.timedelta(hours=1, minutes=5))
+    assert skipped.now == START + dt.timedelta(hours=1, minutes=5)
+    assert dt.timedelta(minutes=10) == HOP
+    assert (skipped.hops, skipped.rounds, skipped.late) == (7, 7 * ROUNDS_A_HOP, ())
+    steps = [b - a for a, b in zip(followers.rounds, followers.rounds[1:], strict=False)]
+    assert max(steps) <= HOP
+    assert followers.gate.lets_through(CONTROL_KEY)
+
+
+def test_an_agent_that_does_not_follow_is_named_and_not_waited_for_forever() -> None:
+    followers = Followers(lag=1_000_000)
+    skipped = followers.skipper().skip(dt.timedelta(minutes=5))
+    assert skipped.late == ("digits-7f3a.1",)
+    assert followers.gate.lets_through(CONTROL_KEY)
+
+
+def test_time_never_goes_back() -> None:
+    with pytest.raises(ValueError, match="back"):
+        LabClock().skip(dt.timedelta(seconds=-1))
+
+
+def test_the_gate_waits_no_longer_than_it_may() -> None:
+    gate = Gate(longest_wait_s=30.0)
+    gate.close()
+    threading.Timer(0.05, gate.open).start()
+    assert gate.lets_through(CONTROL_KEY)
