@@ -12,6 +12,7 @@ from spotrunner.adapters.aws.objects import S3Objects
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.ports import Objects
+from tests.contracts import clouds
 from tests.contracts.s3 import REGION, MotoServer
 
 START = dt.datetime(2026, 11, 2, 9, 0, tzinfo=dt.timezone.utc)
@@ -26,6 +27,9 @@ TEST_KEYS = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
+
+
+REAL_OPTIONS = ("region", "zone", "subnet", "image", "installation")
 
 
 class StandingClock:
@@ -51,12 +55,16 @@ def moto() -> Iterator[MotoServer]:
 @pytest.fixture
 def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """Clients of S3 as moto plays it."""
-    for name, value in TEST_KEYS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    _set_keys(monkeypatch)
     clients = Aws(endpoint_url=moto.url)
     yield clients
     clients.close()
+
+
+def _set_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TEST_KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -82,3 +90,46 @@ def _s3(moto: MotoServer, aws: Aws) -> Bench:
 
     objects = S3Objects(aws.s3(REGION), moto.bucket(aws), part_bytes=PART_BYTES)
     return Bench(objects=objects, lose_answer=lose_answer)
+
+
+# -- clouds ------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("a real AWS account; scripts/aws-smoke sets these")
+    group.addoption("--cloud", choices=["aws"], help="run the Cloud suite over a real account")
+    for name in REAL_OPTIONS:
+        group.addoption(f"--aws-{name}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "account" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--cloud", default=None)
+        clouds = [chosen] if chosen else ["sim", "lab"]
+        metafunc.parametrize("account", clouds, indirect=True)
+
+
+@pytest.fixture
+def account(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[clouds.Account]:
+    if request.param == "aws":
+        with clouds.real(_chosen(request.config)) as account:
+            yield account
+        return
+    _set_keys(monkeypatch)
+    with clouds.simulated() if request.param == "sim" else clouds.emulated() as account:
+        yield account
+
+
+def _chosen(config: pytest.Config) -> clouds.RealAccount:
+    region, zone, subnet_id, image_id, installation = (
+        str(config.getoption(f"--aws-{name}")) for name in REAL_OPTIONS
+    )
+    return clouds.RealAccount(
+        region=region,
+        zone=zone,
+        subnet_id=subnet_id,
+        image_id=image_id,
+        installation=installation,
+    )

@@ -18,7 +18,7 @@ from spotrunner.ports import Misconfigured, NotFound, Site
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import FilterTypeDef, SubnetTypeDef
+    from mypy_boto3_ec2.type_defs import SubnetTypeDef
 
 SUBNET_TAG = "spotrunner:subnet"
 
@@ -99,18 +99,17 @@ class AwsSites:
 
 
 def _subnets(client: EC2Client, region: str) -> list[SubnetTypeDef]:
-    tagged: FilterTypeDef = {"Name": "tag-key", "Values": [SUBNET_TAG]}
-    default: FilterTypeDef = {"Name": "default-for-az", "Values": ["true"]}
-    for wanted in (tagged, default):
-        with by_meaning():
-            pages = client.get_paginator("describe_subnets").paginate(Filters=[wanted])
-            found = [subnet for page in pages for subnet in page["Subnets"]]
-        if found:
-            return found
-    raise Misconfigured(
-        f"{region} has no default VPC and no subnet with the tag {SUBNET_TAG}: tag one a zone, or"
-        " make a default VPC (aws ec2 create-default-vpc)"
-    )
+    with by_meaning():
+        pages = client.get_paginator("describe_subnets").paginate()
+        every = [subnet for page in pages for subnet in page["Subnets"]]
+    tagged = [s for s in every if any(tag.get("Key") == SUBNET_TAG for tag in s.get("Tags", ()))]
+    found = tagged or [subnet for subnet in every if subnet.get("DefaultForAz")]
+    if not found:
+        raise Misconfigured(
+            f"{region} has no default VPC and no subnet with the tag {SUBNET_TAG}: tag one a zone,"
+            " or make a default VPC (aws ec2 create-default-vpc)"
+        )
+    return found
 
 
 def _by_zone(subnets: Sequence[SubnetTypeDef]) -> Mapping[str, str]:
