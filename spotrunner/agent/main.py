@@ -23,6 +23,8 @@ from spotrunner.ports import Clock
 NOTICE_EVERY_S = 1.0
 # The clock may jump (the lab's `skip`), so the machine hears of the time at least this often.
 TICK_S = 1.0
+# How long the last signals and the power switch may take when the loop is left.
+HANDS_S = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +74,8 @@ class Agent:
         while not self._stopped.is_set() and not (self._machine.off and self._goes_down):
             until = (self._machine.next_deadline() - self._clock.now()).total_seconds()
             self._hear(self._inbox.get(min(until, TICK_S)))
+        # The last instruction is the power's.
+        self._hands.finish(HANDS_S)
 
     def stop(self) -> None:
         """For tests: leave the loop, do nothing more."""

@@ -27,18 +27,27 @@ class Worker(Generic[T]):
         self._given: deque[T] = deque(maxlen=1 if newest_only else None)
         self._news = threading.Condition()
         self._newest_only = newest_only
+        self._busy = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def give(self, item: T) -> None:
         with self._news:
             self._given.append(item)
-            self._news.notify()
+            self._news.notify_all()
+
+    def finish(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to do; False where that takes too long."""
+        with self._news:
+            return self._news.wait_for(lambda: not (self._given or self._busy), timeout=timeout_s)
 
     def _run(self) -> None:
         while True:
             with self._news:
+                self._busy = False
+                self._news.notify_all()
                 self._news.wait_for(lambda: bool(self._given))
                 item = self._given.popleft()
+                self._busy = True
             while not self._do(item) and self._newest_only:
                 with self._news:
                     if self._news.wait_for(lambda: bool(self._given), timeout=self._again_s):
