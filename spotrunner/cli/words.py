@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 
 def usd(amount: float | None) -> str | None:
@@ -68,3 +69,14 @@ def progress(step: int | None, total: int | None) -> str | None:
     if step is None:
         return None
     return f"{step}/{total} ({100 * step // total}%)" if total else str(step)
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> int | None:
+    """`90m`, `8h`, `1h30m` or `1d` in seconds; None for anything else, and for nothing."""
+    parts = re.findall(r"(\d+)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(int(number) * _UNITS_S[unit] for number, unit in parts) or None

@@ -147,7 +147,15 @@ def located(
     errors: Iterable[Mapping[str, Any]], document: Document, model: type[Any]
 ) -> list[Problem]:
     """Sentences for what `ValidationError.errors()` of the pydantic class `model` lists."""
-    return [_located(error, document, model) for error in errors]
+    return [_located(error, document, model) for error in errors if not _echo(error)]
+
+
+def _echo(error: Mapping[str, Any]) -> bool:
+    """A list whose items were refused counts as short: its items have been named already."""
+    if error["type"] != "too_short":
+        return False
+    found = error.get("input")
+    return isinstance(found, (list, tuple)) and len(found) >= error["ctx"]["min_length"]
 
 
 def _located(error: Mapping[str, Any], document: Document, model: type[Any]) -> Problem:

@@ -129,3 +129,9 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadFile, match="not UTF-8"):
         read_settings(path)
+
+
+def test_a_list_of_wrong_items_is_not_called_short_as_well(tmp_path: Path) -> None:
+    with pytest.raises(BadFile) as caught:
+        parse_settings(LEAST.replace("[us-east-1, us-west-2]", "[mars]"), "d", tmp_path)
+    assert str(caught.value) == "d:2: regions.0: mars is not an AWS region"
