@@ -39,6 +39,7 @@ def main() -> None:
     arguments.add_argument("--width", type=int, default=64)
     arguments.add_argument("--seed", type=int, default=7)
     arguments.add_argument("--save-every-steps", type=int, default=250)
+    arguments.add_argument("--progress-every-steps", type=int, default=50)
     args = arguments.parse_args()
 
     run = train.start(seed=args.seed, deterministic=True)
@@ -68,6 +69,7 @@ def main() -> None:
         epochs=args.epochs,
         validation_data=read(run.data_dir / "digits", "test"),
         save_every_steps=args.save_every_steps,
+        progress_every_steps=args.progress_every_steps,
     )
     run.export(model)
     run.finish(model)

@@ -1,0 +1,242 @@
+"""The daemon, put together: AWS's adapters, the SQL store, the round, the API. Runs until SIGTERM.
+
+The order of the start matters: what is wrong is found before anything can cost money, the lead is
+taken before the first round, and the API answers only when there is a round to wake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from spotrunner.adapters import codec
+from spotrunner.adapters.aws.clock import ServerClock
+from spotrunner.adapters.aws.cloud import Ec2Cloud
+from spotrunner.adapters.aws.objects import S3Buckets, S3Objects
+from spotrunner.adapters.aws.prices import AwsPrices
+from spotrunner.adapters.aws.session import Aws
+from spotrunner.adapters.aws.sites import AwsSites
+from spotrunner.adapters.heads import ObjectHeads
+from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.store.sqlite import open_store
+from spotrunner.app import archive, logs
+from spotrunner.app.installation import claim
+from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.daemon.act import Actor
+from spotrunner.daemon.board import Board
+from spotrunner.daemon.loops import Ticker
+from spotrunner.daemon.observe import Observer
+from spotrunner.daemon.reconcile import Reconciler
+from spotrunner.daemon.request import RequestMaker
+from spotrunner.daemon.settings import Settings, read_settings
+from spotrunner.ports import Objects, PreconditionFailed
+from spotrunner.web.app import Deps, create_app
+
+log = structlog.get_logger(__name__)
+
+# Reads and acts at a time. A region needs two in a round, and S3 answers are short.
+WORKERS = 16
+
+
+def run(config: Path) -> None:
+    """Raises located.BadFile (settings), Misconfigured, NotAuthorized and Unavailable (AWS) before
+    the first round; afterwards only a signal, or another daemon that leads, ends it."""
+    logs.configure()
+    settings = read_settings(config)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="io") as executor:
+        daemon = _Daemon(settings, executor, stopped)
+        try:
+            daemon.start()
+            stopped.wait()
+        finally:
+            daemon.stop()
+
+
+class _Daemon:
+    """What lives as long as the process."""
+
+    def __init__(
+        self, settings: Settings, executor: ThreadPoolExecutor, stopped: threading.Event
+    ) -> None:
+        self._settings = settings
+        self._clock = ServerClock()
+        aws = Aws(clock=self._clock, endpoint_url=settings.endpoint_url)
+        self._objects = S3Objects(aws.s3(settings.home.region), settings.home.bucket)
+        self._store = open_store(settings.database)
+        self._installation = claim(self._objects, self._store)
+        prices = AwsPrices(aws)
+        self._board = Board(prices, self._clock, executor, settings.prices_every_s)
+        self._sites = AwsSites(
+            aws,
+            instance_profile=settings.instance_profile,
+            security_groups=settings.security_groups,
+            amis=settings.amis,
+        )
+        self._buckets = S3Buckets(aws, settings.home.region)
+        self._mailbox = ObjectMailbox(self._objects)
+        self._heads = ObjectHeads(self._objects)
+        reconciler = self._reconciler(Ec2Cloud(aws), executor)
+        self._ticker = Ticker(
+            lambda: reconciler.run_once().again, settings.tick_s, on_stale=stopped.set
+        )
+        self._token = _token(settings.api.token_file)
+        self._server, self._socket = self._api()
+        self._web = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="api", daemon=True
+        )
+
+    def start(self) -> None:
+        self._ticker.start()
+        self._web.start()
+        _write_address(self._settings, self._socket)
+        log.info(
+            "started",
+            installation=self._installation,
+            regions=list(self._settings.regions),
+            api=_url(self._socket),
+        )
+
+    def stop(self) -> None:
+        """Instances go on by themselves: they live by their `paid_until`."""
+        self._server.should_exit = True
+        if self._web.ident is not None:
+            self._web.join()
+        self._ticker.stop()
+        self._settings.address_file.unlink(missing_ok=True)
+        self._store.close()
+        log.info("stopped")
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _reconciler(self, cloud: Ec2Cloud, executor: ThreadPoolExecutor) -> Reconciler:
+        settings = self._settings
+        observer = Observer(
+            store=self._store,
+            cloud=cloud,
+            mailbox=self._mailbox,
+            heads=self._heads,
+            board=self._board,
+            clock=self._clock,
+            executor=executor,
+            regions=settings.regions,
+            installation=self._installation,
+            limits=settings.limits,
+        )
+        actor = Actor(
+            store=self._store,
+            cloud=cloud,
+            mailbox=self._mailbox,
+            request_for=self._request_maker(),
+            clock=self._clock,
+            executor=executor,
+        )
+        return Reconciler(
+            store=self._store,
+            observer=observer,
+            actor=actor,
+            policy=Cheapest(),
+            epoch=self._store.lead(f"{socket.gethostname()}:{os.getpid()}"),
+        )
+
+    def _request_maker(self) -> RequestMaker:
+        key, sha256 = _upload_archive(self._objects, self._settings.state_dir)
+        return RequestMaker(
+            store=self._store,
+            sites=self._sites,
+            objects=self._objects,
+            installation=self._installation,
+            bucket=self._settings.home.bucket,
+            home_region=self._settings.home.region,
+            archive_key=key,
+            archive_sha256=sha256,
+            endpoint_url=self._settings.endpoint_url,
+        )
+
+    def _api(self) -> tuple[uvicorn.Server, socket.socket]:
+        app = create_app(
+            Deps(
+                store=self._store,
+                objects=self._objects,
+                buckets=self._buckets,
+                heads=self._heads,
+                mailbox=self._mailbox,
+                offers=self._board.offers,
+                policy=Cheapest(),
+                sites=self._sites,
+                regions=self._settings.regions,
+                limits=self._settings.limits,
+                wake=self._ticker.wake,
+                round=self._ticker.round,
+                clock=self._clock,
+                token=self._token,
+                encode=codec.to_json,
+                status=self._status,
+            )
+        )
+        listener = socket.create_server((self._settings.api.host, self._settings.api.port))
+        return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)), listener
+
+    def _status(self) -> Mapping[str, object]:
+        """What a person who looks after the daemon asks first."""
+        markets = self._board.markets()
+        return {
+            "installation": self._installation,
+            "regions": list(self._settings.regions),
+            "last_error": self._ticker.last_error,
+            "prices": {
+                region: {
+                    "read_at": market.read_at.isoformat() if market.read_at else None,
+                    "trouble": market.trouble,
+                }
+                for region, market in markets.items()
+            },
+        }
+
+
+def _upload_archive(objects: Objects, state_dir: Path) -> tuple[str, str]:
+    """The agent's archive in the bucket, under its digest: (key, sha256)."""
+    path = state_dir / "agent.tar.gz"
+    sha256 = archive.build(path)
+    key = f"agent/{sha256}.tar.gz"
+    try:
+        objects.upload(path, key, if_absent=True)
+    except PreconditionFailed:
+        log.info("the agent's archive is in the bucket already", sha256=sha256)
+    return key, sha256
+
+
+def _token(file: Path) -> str:
+    """The API's token: made at every start, readable by this user alone."""
+    token = secrets.token_urlsafe(32)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as out:
+        out.write(token + "\n")
+    return token
+
+
+def _write_address(settings: Settings, listener: socket.socket) -> None:
+    """Where the command line finds the API; complete, or not there."""
+    address = {"url": _url(listener), "token_file": str(settings.api.token_file)}
+    part = settings.address_file.with_suffix(".part")
+    part.write_text(json.dumps(address) + "\n")
+    part.replace(settings.address_file)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,57 @@
+"""What the trainers of a job really did, step by step: read from their own progress lines, on the
+disks of their instances.
+
+A disk goes with its instance, so each file is held open from the moment that it appears: what a
+trainer wrote in its last moment can still be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """`first` is the step that an attempt went on from, `last` the last one it made."""
+
+    first: int
+    last: int
+
+
+class ProgressFiles:
+    """Of the attempts of a lab."""
+
+    def __init__(self, lab_folder: Path) -> None:
+        self._instances = lab_folder / "instances"
+        self._files: dict[str, TextIOWrapper] = {}
+
+    def look(self, instances: Mapping[str, str]) -> None:
+        """Hold what has appeared. `instances` is attempt -> instance id."""
+        for attempt, instance_id in instances.items():
+            if attempt not in self._files:
+                for path in (self._instances / instance_id).rglob("progress.jsonl"):
+                    self._files[attempt] = path.open(encoding="utf-8")
+
+    def steps(self, attempt: str) -> Steps | None:
+        """None for an attempt that never trained."""
+        file = self._files.get(attempt)
+        if file is None:
+            return None
+        made = [line["step"] for line in _lines(file)]
+        return Steps(first=made[0], last=max(made)) if made else None
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _lines(file: TextIOWrapper) -> Iterator[Mapping[str, int]]:
+    file.seek(0)
+    for line in file:
+        # A trainer that is killed in the middle of a line leaves half of one.
+        if line.endswith("\n"):
+            yield json.loads(line)
