@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
@@ -48,6 +48,7 @@ class Account:
     now: Callable[[], dt.datetime]
     pause: Callable[[], object]
     world: World | None = None
+    launched: list[str] = field(default_factory=list)
 
     @property
     def region(self) -> str:
@@ -64,7 +65,9 @@ class Account:
         return dataclasses.replace(self.template, **changes)
 
     def launch(self, **changes: Any) -> Launched:
-        return self.cloud.launch(self.request(**changes))
+        launched = self.cloud.launch(self.request(**changes))
+        self.launched.append(launched.instance_id)
+        return launched
 
     def until(self, look: Callable[[], T | None]) -> T:
         """What `look` returns once it is not None; fails the test when that takes too long."""
@@ -170,31 +173,33 @@ def real(chosen: RealAccount) -> Iterator[Account]:
         tags=_tags(chosen.installation, attempt),
     )
     started, pause = time.monotonic(), threading.Event()
+    account = Account(
+        cloud=cloud,
+        template=template,
+        now=lambda: START + dt.timedelta(seconds=time.monotonic() - started),
+        pause=lambda: pause.wait(5),
+    )
     try:
-        yield Account(
-            cloud=cloud,
-            template=template,
-            now=lambda: START + dt.timedelta(seconds=time.monotonic() - started),
-            pause=lambda: pause.wait(5),
-        )
+        yield account
     finally:
-        sweep(cloud, chosen)
+        cloud.terminate(chosen.region, account.launched)
         aws.close()
 
 
-def sweep(cloud: Cloud, chosen: RealAccount) -> None:
-    """Terminate what bears the installation's tag, until none of it lives. Listings lag, so it
-    looks on for a minute. Fails when something stays, with its id."""
+def sweep(cloud: Cloud, chosen: RealAccount) -> list[str]:
+    """Terminate what bears the installation's tag until none of it lives, and return what does.
+    Listings lag, so it goes on looking for a minute after it has seen the last."""
     pause, empty_looks = threading.Event(), 0
+    living: list[str] = []
     for _ in range(60):
         found = cloud.instances(chosen.region, chosen.installation)
         living = [instance.id for instance in found if instance.state is not InstanceState.ENDED]
         cloud.terminate(chosen.region, living)
         empty_looks = 0 if living else empty_looks + 1
         if empty_looks == 6:
-            return
+            break
         pause.wait(10)
-    pytest.fail(f"end these by hand, they cost money: {living}")
+    return living
 
 
 def _tags(installation: str, attempt: str) -> tuple[tuple[str, str], ...]:
