@@ -1,18 +1,18 @@
-"""A store in memory: for stories in virtual time and tests, held to the same contract as SQL."""
+"""ports.Store in memory: for stories in virtual time and tests of what uses a store."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
 from spotrunner.ports import Changes, Misconfigured, StaleEpoch
 
 
 class MemoryStore:
-    """See ports.Store. One lock makes every call a transaction."""
+    """Forgets everything with its process; else as the contract says."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,19 +20,24 @@ class MemoryStore:
         self._epoch = 0
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
-        self._events: list[Event] = []
+        self._events: list[tuple[int, Event]] = []
         self._refusals: list[Refusal] = []
         self._commands: list[Command] = []
         self._done: set[int] = set()
 
     def installation(self) -> str | None:
-        return self._installation
+        with self._lock:
+            return self._installation
 
     def set_installation(self, installation: str) -> None:
         with self._lock:
             if self._installation not in (None, installation):
-                raise Misconfigured(f"this store is of installation {self._installation}")
+                raise Misconfigured(
+                    f"the store belongs to installation {self._installation}, not {installation}"
+                )
             self._installation = installation
+
+    # -- writing -------------------------------------------------------------------------------
 
     def lead(self, holder: str) -> int:
         with self._lock:
@@ -42,12 +47,18 @@ class MemoryStore:
     def write(self, epoch: int, changes: Changes) -> None:
         with self._lock:
             if epoch != self._epoch:
-                raise StaleEpoch(f"epoch {epoch} is over, {self._epoch} leads")
+                raise StaleEpoch(f"epoch {epoch} may not write: the store is led in {self._epoch}")
+            # All checks come first, so that nothing is written of what is refused.
+            for job_id in (
+                *(job.id for job in changes.jobs),
+                *(a.job_id for a in changes.attempts),
+            ):
+                self._known(job_id)
             for job in changes.jobs:
-                kept = self._jobs[job.id].watched_until
-                self._jobs[job.id] = dataclasses.replace(job, watched_until=kept)
+                watched_until = self._jobs[job.id].watched_until
+                self._jobs[job.id] = dataclasses.replace(job, watched_until=watched_until)
             self._attempts.update({attempt.id: attempt for attempt in changes.attempts})
-            self._events += changes.events
+            self._append(changes.events)
             self._refusals += changes.refusals
             self._done.update(changes.commands_done)
 
@@ -56,10 +67,11 @@ class MemoryStore:
             if job.id in self._jobs:
                 raise Misconfigured(f"there is a job {job.id} already")
             self._jobs[job.id] = job
-            self._events += events
+            self._append(events)
 
     def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command:
         with self._lock:
+            self._known(job_id)
             command = Command(id=len(self._commands) + 1, at=at, job_id=job_id, verb=verb)
             self._commands.append(command)
             return command
@@ -70,34 +82,58 @@ class MemoryStore:
             if job is not None and (job.watched_until is None or job.watched_until < until):
                 self._jobs[job_id] = dataclasses.replace(job, watched_until=until)
 
+    # -- reading -------------------------------------------------------------------------------
+
     def job(self, job_id: str) -> Job | None:
-        return self._jobs.get(job_id)
+        with self._lock:
+            return self._jobs.get(job_id)
 
     def jobs(self) -> tuple[Job, ...]:
         with self._lock:
-            return tuple(sorted(self._jobs.values(), key=lambda job: (job.submitted_at, job.id)))
+            return _oldest_first(self._jobs.values())
 
     def open_jobs(self) -> tuple[Job, ...]:
-        living = {a.job_id for a in list(self._attempts.values()) if a.state.live}
-        return tuple(job for job in self.jobs() if not job.state.over or job.id in living)
+        with self._lock:
+            live = {attempt.job_id for attempt in self._attempts.values() if attempt.state.live}
+            jobs = [job for job in self._jobs.values() if not job.state.over or job.id in live]
+        return _oldest_first(jobs)
 
     def attempts(self, job_ids: Sequence[str]) -> tuple[Attempt, ...]:
+        wanted = set(job_ids)
         with self._lock:
-            found = [a for a in self._attempts.values() if a.job_id in job_ids]
-        return tuple(sorted(found, key=lambda attempt: (attempt.job_id, attempt.generation)))
+            found = [attempt for attempt in self._attempts.values() if attempt.job_id in wanted]
+        return tuple(sorted(found, key=lambda it: (it.job_id, it.generation, it.id)))
 
     def commands(self) -> tuple[Command, ...]:
         with self._lock:
-            return tuple(one for one in self._commands if one.id not in self._done)
+            return tuple(it for it in self._commands if it.id not in self._done)
 
     def events(self, job_id: str, after: int = 0) -> tuple[tuple[int, Event], ...]:
         with self._lock:
-            numbered = list(enumerate(self._events, start=1))
-        return tuple((n, event) for n, event in numbered if n > after and event.job_id == job_id)
+            return tuple(
+                (number, event)
+                for number, event in self._events[max(0, after) :]
+                if event.job_id == job_id
+            )
 
     def refusals(self, since: dt.datetime) -> tuple[Refusal, ...]:
         with self._lock:
-            return tuple(refusal for refusal in self._refusals if refusal.at >= since)
+            found = [refusal for refusal in self._refusals if refusal.at >= since]
+        return tuple(sorted(found, key=lambda refusal: refusal.at))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        pass
+
+    # -- inside the lock -----------------------------------------------------------------------
+
+    def _known(self, job_id: str) -> None:
+        if job_id not in self._jobs:
+            raise Misconfigured(f"there is no job {job_id}")
+
+    def _append(self, events: Sequence[Event]) -> None:
+        first = len(self._events) + 1
+        self._events += enumerate(events, start=first)
+
+
+def _oldest_first(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    return tuple(sorted(jobs, key=lambda job: (job.submitted_at, job.id)))
