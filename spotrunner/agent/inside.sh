@@ -1,17 +1,11 @@
 # Runs the job's commands ($1) inside the container, below docker's init, which passes signals to
 # this shell only. Hands them on to those processes of the job that catch them: the default action
 # of SIGUSR1 would end a trainer that is still importing, a `tee`, and the job's own shell.
-set -m # only for this: the job gets a process group of its own
-bash -c "$1" &
-job=$!
-set +m
-save='' stop=''
-trap 'save=1' USR1
-trap 'stop=1' TERM
+job='' stopping=''
 
 # hand_on NAME NUMBER: 1 if no process of the job catches the signal.
 hand_on() {
-  local stat pid fields group key value caught='' handed=1
+  local stat pid fields group key value caught handed=1
   for stat in /proc/[0-9]*/stat; do
     { read -r fields < "$stat"; } 2> /dev/null || continue
     # after the name in brackets, which may hold anything: state, parent, process group
@@ -26,15 +20,32 @@ hand_on() {
   return "$handed"
 }
 
+# While nobody listens yet, look again in a moment.
+save() {
+  until hand_on USR1 10; do
+    sleep 1
+    if [ -n "$stopping" ] || ! kill -0 "$job" 2> /dev/null; then return; fi
+  done
+}
+
+stop() {
+  stopping=1
+  [ -n "$job" ] || exit 143
+  hand_on TERM 15 || kill -s TERM -- "-$job"
+}
+
+# Handed on from within the traps: a signal between two commands of a loop would be lost in `wait`.
+trap save USR1
+trap stop TERM
+
+set -m # only for this: the job gets a process group of its own
+bash -c "$1" &
+job=$!
+set +m
+# from here on a SIGUSR1 finds its way
+: > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.listening"
+
 while kill -0 "$job" 2> /dev/null; do
-  if [ -n "$stop" ]; then
-    stop='' save=''
-    hand_on TERM 15 || kill -s TERM -- "-$job"
-  elif [ -n "$save" ]; then
-    # nobody listens yet: look again in a moment
-    if hand_on USR1 10; then save=''; else sleep 1 & wait "$!"; fi
-  else
-    wait "$job"
-  fi
+  wait "$job"
 done
 wait "$job"

@@ -43,6 +43,11 @@ class Trainer:
     def name(self) -> str:
         return f"spotrunner-{self.attempt}"
 
+    @property
+    def _listening(self) -> Path:
+        """Appears when a SIGUSR1 would no longer end the container's first shell (inside.sh)."""
+        return self.folders.checkpoints / ".listening"
+
     def pull(self, image: str) -> None:
         """Raises NoImage with docker's own words."""
         done = subprocess.run(
@@ -63,6 +68,7 @@ class Trainer:
     def start(self, spec: JobSpec) -> None:
         """Start the container; what an earlier agent left running under our name ends first."""
         self._docker("rm", "--force", self.name)
+        self._listening.unlink(missing_ok=True)
         with self.folders.trainer_log.open("ab") as log:
             self._child = subprocess.Popen(
                 self.command(spec), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -70,6 +76,8 @@ class Trainer:
 
     def signal(self, sig: Sig) -> bool:
         """True when docker has passed it on; False while there is no such container (yet)."""
+        if sig is Sig.SAVE and not self._listening.exists():
+            return False
         if sig is not Sig.KILL:
             return self._docker("kill", "--signal", sig.value, self.name)
         removed = self._docker("kill", self.name)
