@@ -21,7 +21,7 @@ def open_store(path: Path) -> SqlStore:
     """The store in this file, made if it is not there (its folder must be), and brought to this
     version's schema. Raises Misconfigured when it cannot be: no database, a newer schema."""
     _make_private(path)
-    engine = _engine(path)
+    engine = new_engine(path)
     try:
         with engine.execution_options(**{WRITES: True}).begin() as connection:
             migrate(connection)
@@ -41,7 +41,8 @@ def _make_private(path: Path) -> None:
         raise Misconfigured(f"{path} cannot be used as the store: {error.strerror}") from error
 
 
-def _engine(path: Path) -> Engine:
+def new_engine(path: Path) -> Engine:
+    """Connections that commit to the disk, and begin transactions as the store means them."""
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _on_connect)

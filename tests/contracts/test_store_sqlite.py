@@ -1,0 +1,237 @@
+"""What only a store in a file can break: crashes, other processes, schemas, other people."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, Table, event, inspect
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.schema import CreateTable
+
+from spotrunner.adapters.store.migrate import VERSION_TABLE
+from spotrunner.adapters.store.schema import METADATA
+from spotrunner.adapters.store.sqlite import new_engine, open_store
+from spotrunner.core.model import CommandVerb
+from spotrunner.ports import Changes, Misconfigured, Unavailable
+from tests.build import a_job, at
+
+JOB = "digits-aaaa"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.contracts.store_writer", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def numbers(process: subprocess.Popen[str], least: int) -> list[str]:
+    """The first lines of a writer; it goes on writing meanwhile."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip() for _ in range(least)]
+    assert all(lines), "the writer has ended"
+    return lines
+
+
+def rest(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.read().split()
+
+
+# -- crashes and other processes ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("least", [1, 25, 80])
+def test_what_a_write_returned_from_survives_kill_9(path: Path, least: int) -> None:
+    store = open_store(path)
+    store.add_job(a_job(), ())
+    with writer(path) as process:
+        said = numbers(process, least)
+        process.kill()
+        said += rest(process)
+    # A new process in effect: nothing of the old one's side files is held open.
+    store.close()
+    store = open_store(path)
+    job = store.job(JOB)
+    assert job is not None
+    last = job.checkpoints_asked
+    # The write after the last one that was heard of may have been done.
+    assert last in (int(said[-1]), int(said[-1]) + 1)
+    assert [attempt.step_before for attempt in store.attempts([JOB])] == [last]
+    wanted = [n for n in range(1, last + 1) for _ in range(2)]
+    assert [event.data["n"] for _, event in store.events(JOB)] == wanted
+    store.close()
+
+
+@pytest.mark.slow
+def test_a_leader_in_another_process_is_stopped_at_its_next_write(path: Path) -> None:
+    store = open_store(path)
+    store.add_job(a_job(), ())
+    with writer(path) as process:
+        said = numbers(process, 10)
+        epoch = store.lead("another")
+        job = store.job(JOB)
+        said += rest(process)
+        assert process.wait(timeout=30) == 0
+    assert said[-1] == "stale"
+    assert job == store.job(JOB) == a_job(checkpoints_asked=int(said[-2]))
+    store.write(epoch, Changes(jobs=(a_job(),)))
+    store.close()
+
+
+def test_a_commit_is_on_the_disk(path: Path) -> None:
+    """What kill -9 cannot show: a power cut spares it too."""
+    engine = new_engine(path)
+    with engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    engine.dispose()
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_store_that_is_closed_opens_as_it_was(path: Path) -> None:
+    store = open_store(path)
+    store.set_installation("5170c4fe")
+    store.add_job(a_job(watched_until=at(60)), ())
+    command = store.add_command(JOB, CommandVerb.CANCEL, at(1))
+    epoch = store.lead("a")
+    store.close()
+    store = open_store(path)
+    assert store.installation() == "5170c4fe"
+    assert store.jobs() == (a_job(watched_until=at(60)),)
+    assert store.commands() == (command,)
+    assert store.lead("b") > epoch
+    store.close()
+
+
+def test_a_store_that_stays_locked_is_unavailable(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spotrunner.adapters.store.sqlite.BUSY_S", 0.01)
+    store = open_store(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            store.lead("a")
+        assert store.jobs() == ()
+        other.execute("ROLLBACK")
+    assert store.lead("a") == 1
+    store.close()
+
+
+# -- the schema --------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_the_schema(path: Path, tmp_path: Path) -> None:
+    open_store(path).close()
+    migrated, declared = new_engine(path), new_engine(tmp_path / "declared.sqlite")
+    METADATA.create_all(declared)
+    with migrated.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, METADATA) == []
+    for table in METADATA.tables:
+        assert _names(migrated, table) == _names(declared, table)
+    migrated.dispose()
+    declared.dispose()
+
+
+def _names(engine: Engine, table: str) -> object:
+    """Names of constraints and indexes, by which later migrations change them."""
+    found = inspect(engine)
+    return (
+        found.get_pk_constraint(table),
+        found.get_foreign_keys(table),
+        found.get_check_constraints(table),
+        sorted(index["name"] or "" for index in found.get_indexes(table)),
+    )
+
+
+@pytest.mark.parametrize("table", METADATA.sorted_tables, ids=str)
+def test_the_tables_are_postgresqls_too(table: Table) -> None:
+    text = str(CreateTable(table).compile(dialect=PGDialect()))
+    assert "DATETIME" not in text
+    assert ("BIGSERIAL" in text) == (table.name in ("events", "commands", "refusals"))
+
+
+def test_a_newer_schema_is_told_from_a_broken_one(path: Path) -> None:
+    open_store(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        other.commit()
+    with pytest.raises(Misconfigured, match=r"schema 9999.*up to 0001 only: a newer version"):
+        open_store(path)
+
+
+def test_a_file_that_is_no_store_is_left_alone(path: Path) -> None:
+    path.write_bytes(b"a shopping list\n" * 100)
+    with pytest.raises(Misconfigured, match="cannot be used as the store: file is not a database"):
+        open_store(path)
+    assert path.read_bytes() == b"a shopping list\n" * 100
+
+
+def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"nowhere/store\.sqlite.*No such file"):
+        open_store(path.parent / "nowhere" / path.name)
+
+
+def test_nobody_else_may_read_it(path: Path) -> None:
+    store = open_store(path)
+    store.lead("a")
+    files = list(path.parent.iterdir())
+    assert len(files) == 3
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    store.close()
+
+
+# -- speed -------------------------------------------------------------------------------------
+
+
+def test_what_every_round_asks_is_found_by_index(path: Path) -> None:
+    """With 10,000 finished jobs, a round must not read them."""
+    store = open_store(path)
+    store.add_job(a_job(), ())
+    plans: list[str] = []
+
+    def explain(connection: Connection, _: object, sql: str, parameters: Any, *more: Any) -> None:
+        if sql.startswith("SELECT"):
+            plan = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            plans.extend(row[3] for row in plan.fetchall())
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        store.open_jobs()
+        store.attempts([JOB])
+        store.commands()
+        store.refusals(at(0))
+        store.events(JOB, after=3)
+        store.job(JOB)
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    assert len(plans) >= 6
+    assert [line for line in plans if "SCAN" in line] == []
+    store.close()
