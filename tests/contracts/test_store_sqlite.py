@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, Table, event, inspect
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy import Connection, Engine, Table, dialects, event, inspect
 from sqlalchemy.schema import CreateTable
 
 from spotrunner.adapters.store.migrate import VERSION_TABLE
@@ -173,7 +172,7 @@ def _names(engine: Engine, table: str) -> object:
 
 @pytest.mark.parametrize("table", METADATA.sorted_tables, ids=str)
 def test_the_tables_are_postgresqls_too(table: Table) -> None:
-    text = str(CreateTable(table).compile(dialect=PGDialect()))
+    text = str(CreateTable(table).compile(dialect=dialects.registry.load("postgresql")()))
     assert "DATETIME" not in text
     assert ("BIGSERIAL" in text) == (table.name in ("events", "commands", "refusals"))
 
