@@ -120,6 +120,8 @@ def test_places(lab: Lab) -> None:
     default = [{"Name": "is-default", "Values": ["true"]}]
     assert all_of("describe_vpcs", "Vpcs", Filters=default)[0]["VpcId"] == subnets[0]["VpcId"]
     by_name = [{"Name": "group-name", "Values": ["default"]}]
+    tagged = [{"Name": "tag-key", "Values": ["*"]}]
+    assert ec2.describe_subnets(Filters=tagged)["Subnets"] == []
     assert len(all_of("describe_security_groups", "SecurityGroups", Filters=by_name)) == 1
     assert len(all_of("describe_images", "Images", Owners=["amazon"])) == 1
     types = all_of("describe_instance_types", "InstanceTypes", InstanceTypes=["g5.xlarge"])

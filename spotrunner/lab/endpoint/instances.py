@@ -77,6 +77,10 @@ _RUN = _RUN_OTHER | frozenset(
 def _run_request(call: Call) -> RunRequest:
     params = call.params
     metadata = params.get("MetadataOptions", {})
+    if metadata.get("HttpEndpoint", "enabled") != "enabled":
+        raise ApiError("UnsupportedOperation", "Every instance here has a metadata service")
+    if params.get("Placement", {}).get("Tenancy", "default") != "default":
+        raise ApiError("UnsupportedOperation", "There is only shared tenancy here")
     subnet_id, groups = _network(params)
     return RunRequest(
         region=call.region,

@@ -117,7 +117,6 @@ def _types(call: Call) -> Answer:
         "instance-type": lambda each: each.name,
         "vcpu-info.default-vcpus": lambda each: str(each.vcpus),
         "memory-info.size-in-mib": lambda each: str(each.memory_mib),
-        "supported-usage-class": lambda _: "spot",
         "processor-info.supported-architecture": lambda _: "x86_64",
         "bare-metal": lambda _: "false",
     }

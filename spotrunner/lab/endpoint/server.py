@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
-from typing_extensions import Self
 from werkzeug.serving import ThreadedWSGIServer
 
 from spotrunner.lab.endpoint.app import EndpointApp
@@ -104,7 +103,7 @@ class LabEndpoint:
         self._server = HttpServer(app)
         self.url = self._server.url
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> LabEndpoint:
         empty_moto()
         self._server.start()
         return self
