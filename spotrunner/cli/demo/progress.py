@@ -12,14 +12,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """`first` is the step that an attempt went on from, `last` the last one it made."""
+    """`first` is the step that an attempt went on from, `last` the last one it made; `loss` is
+    that of the newest line that has one."""
 
     first: int
     last: int
+    total: int
+    loss: float | None = None
 
 
 class ProgressFiles:
@@ -41,15 +45,23 @@ class ProgressFiles:
         file = self._files.get(attempt)
         if file is None:
             return None
-        made = [line["step"] for line in _lines(file)]
-        return Steps(first=made[0], last=max(made)) if made else None
+        lines = list(_lines(file))
+        if not lines:
+            return None
+        losses = [line["metrics"]["loss"] for line in lines if "loss" in line.get("metrics", {})]
+        return Steps(
+            first=lines[0]["step"],
+            last=max(line["step"] for line in lines),
+            total=lines[0]["total_steps"],
+            loss=losses[-1] if losses else None,
+        )
 
     def close(self) -> None:
         for file in self._files.values():
             file.close()
 
 
-def _lines(file: TextIOWrapper) -> Iterator[Mapping[str, int]]:
+def _lines(file: TextIOWrapper) -> Iterator[Mapping[str, Any]]:
     file.seek(0)
     for line in file:
         # A trainer that is killed in the middle of a line leaves half of one.

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spotrunner.cli.failure import Failure
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Of the lab's market, and of the training.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the facts there.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the lab's files there, logs and consoles included."),
+    ] = None,
+) -> None:
+    """Train a real model through two interruptions, in a lab on this machine: no AWS account."""
+    try:
+        found, wrong = _play(seed, keep)
+    except ModuleNotFoundError as error:
+        raise Failure(f"{error}; install the extras: pip install 'spotrunner[lab,train]'") from None
+    except KeyboardInterrupt:
+        raise Failure("stopped; nothing is left running") from None
+    if json_file is not None:
+        import json
+
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    if wrong:
+        raise Failure("the demo failed: " + "; ".join(wrong))
+
+
+def _play(seed: int, keep: Path | None) -> tuple[dict[str, Any], list[str]]:
+    from spotrunner.cli.demo.facts import facts, problems
+    from spotrunner.cli.demo.play import Play
+    from spotrunner.cli.demo.screen import Screen
+    from spotrunner.cli.demo.stage import stage
+    from spotrunner.cli.demo.summary import summary
+
+    with Screen() as screen, stage(seed, keep, screen.say) as here:
+        play = Play(here, screen, seed)
+        told = play.perform()
+    found = facts(told)
+    noticed = [one.attempt for one in told.interruptions if one.notice]
+    summary(found)
+    return found, problems(found, noticed)
