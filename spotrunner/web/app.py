@@ -1,0 +1,196 @@
+"""The HTTP API. It acts on nothing but the store and the home bucket: what a user asks for is
+written down, and a round of the daemon does it.
+
+Every answer is JSON; errors are those of web/errors. A job may be named by its id or, where only
+one is meant, by its name. `watch=1` says that somebody looks on, so that reports and logs come
+faster for a minute.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from spotrunner.core.model import Attempt, CommandVerb, Job
+from spotrunner.core.states import JobState
+from spotrunner.web import errors, logs, offers, submit, views
+from spotrunner.web.checks import problems
+from spotrunner.web.deps import MIB, Deps
+from spotrunner.web.find import find_attempts, find_job
+from spotrunner.web.guard import MAX_BODY_BYTES, Guard
+from spotrunner.web.schema import to_spec
+from spotrunner.web.views import Json, when
+
+__all__ = ["Deps", "create_app"]
+
+WATCHED_FOR = dt.timedelta(seconds=60)
+# A round reads all regions and acts for some seconds.
+ROUND_TIMEOUT_S = 120.0
+# A job's whole story; a longer one is read page by page.
+EVENTS_A_PAGE = 10_000
+
+
+def create_app(deps: Deps) -> FastAPI:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    errors.add_handlers(app)
+    app.include_router(_Jobs(deps).router(), prefix="/v1")
+    app.include_router(_Job(deps).router(), prefix="/v1/jobs/{job}")
+    app.add_middleware(
+        Guard,
+        token=deps.token,
+        uploads=frozenset({"/v1/jobs"}),
+        max_upload_bytes=deps.max_workdir_bytes + 2 * MIB,
+    )
+    return app
+
+
+class _Jobs:
+    """Calls about all jobs, and new ones."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/status", self.status)
+        router.add_api_route("/round", self.round, methods=["POST"])
+        router.add_api_route("/offers", self.offers, methods=["POST"])
+        router.add_api_route("/jobs", self.jobs)
+        router.add_api_route("/jobs", self.submit, methods=["POST"])
+        return router
+
+    def status(self) -> Json:
+        states = Counter(job.state.value for job in self._deps.store.jobs())
+        return {
+            "now": when(self._deps.clock.now()),
+            "version": version("spotrunner"),
+            "jobs": dict(states),
+            **self._deps.status(),
+        }
+
+    def round(self) -> Json:
+        if not self._deps.round(ROUND_TIMEOUT_S):
+            message = f"no round was over within {ROUND_TIMEOUT_S:g} s"
+            raise errors.one(errors.UNAVAILABLE, message, hint="the daemon's log says why")
+        return {"now": when(self._deps.clock.now())}
+
+    async def offers(self, request: Request) -> Json:
+        return await run_in_threadpool(self._offers, await request.body())
+
+    def _offers(self, body: bytes) -> Json:
+        file = submit.parse(body)
+        spec = to_spec(file, None)
+        if wrong := problems(self._deps, spec):
+            raise errors.refused(wrong)
+        rows, choice = offers.table(self._deps, spec)
+        warnings = [errors.plain(warning) for warning in file.warnings]
+        return {"offers": rows, "why": choice.why, "warnings": warnings, "errors": []}
+
+    def jobs(self) -> Json:
+        store, reports = self._deps.store, self._deps.mailbox.reports()
+        jobs = store.jobs()
+        attempts: dict[str, list[Attempt]] = {job.id: [] for job in jobs}
+        for attempt in store.attempts([job.id for job in jobs]):
+            attempts[attempt.job_id].append(attempt)
+        return {
+            "now": when(self._deps.clock.now()),
+            "jobs": [views.summary(self._deps, job, attempts[job.id], reports) for job in jobs],
+        }
+
+    async def submit(self, request: Request) -> Json:
+        """A form: `job` is the job file's fields as JSON, `workdir` the packed workdir if there is
+        one, `workdir_sha256` its digest, where the sender wants it checked."""
+        async with request.form(max_files=1, max_fields=2, max_part_size=MAX_BODY_BYTES) as form:
+            job = await run_in_threadpool(self._submit, dict(form))
+        return views.summary(self._deps, job, (), {})
+
+    def _submit(self, form: dict[str, UploadFile | str]) -> Job:
+        fields, workdir = form.get("job"), form.get("workdir")
+        sha256 = form.get("workdir_sha256")
+        if not isinstance(fields, str):
+            raise errors.one(errors.UNPROCESSABLE, "the form has no field `job`")
+        if isinstance(workdir, str):
+            raise errors.one(errors.UNPROCESSABLE, "expected a file", "workdir")
+        upload = workdir.file if workdir is not None else None
+        checked = submit.parse(fields)
+        return submit.submit(self._deps, checked, upload, str(sha256) if sha256 else None)
+
+
+class _Job:
+    """Calls about one job."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("", self.show)
+        router.add_api_route("/events", self.events)
+        router.add_api_route("/logs", self.logs)
+        router.add_api_route("/cancel", self.cancel, methods=["POST"])
+        router.add_api_route("/checkpoint", self.checkpoint, methods=["POST"])
+        return router
+
+    def show(self, job: str, watch: bool = False) -> Json:
+        return views.detail(self._deps, self._found(job, watch))
+
+    def events(self, job: str, after: int = 0, watch: bool = False) -> Json:
+        """`after` of the answer is what the next call gives."""
+        found = self._found(job, watch)
+        told = self._deps.store.events(found.id, after)
+        page = told[:EVENTS_A_PAGE]
+        return {
+            "events": [views.event(number, each) for number, each in page],
+            "after": page[-1][0] if page else after,
+            "more": len(told) > len(page),
+            "over": found.state.over,
+        }
+
+    def logs(self, job: str, attempt: str = "", after: str = "", watch: bool = False) -> Json:
+        """`attempt` is an id or a generation, empty for all; `after` as with events. `over`: there
+        will be no more."""
+        found = self._found(job, watch)
+        try:
+            cursor = logs.parse(after)
+        except ValueError as error:
+            raise errors.one(errors.UNPROCESSABLE, str(error), "after") from None
+        attempts = find_attempts(self._deps.store.attempts([found.id]), attempt)
+        page = logs.read(self._deps.objects, attempts, cursor)
+        live = any(each.state.live for each in attempts)
+        return {
+            "chunks": [{"attempt": it.attempt, "text": it.text} for it in page.chunks],
+            "after": logs.dump(page.cursor),
+            "more": page.more,
+            "over": not page.more and not live and (found.state.over or bool(attempt)),
+        }
+
+    def cancel(self, job: str) -> Json:
+        return self._ask(job, CommandVerb.CANCEL)
+
+    def checkpoint(self, job: str) -> Json:
+        return self._ask(job, CommandVerb.CHECKPOINT)
+
+    def _ask(self, word: str, verb: CommandVerb) -> Json:
+        job, now = find_job(self._deps.store, word), self._deps.clock.now()
+        if job.state.over:
+            raise errors.one(errors.CONFLICT, f"{job.id} is over: it {_ended(job)}")
+        command = self._deps.store.add_command(job.id, verb, now)
+        self._deps.wake()
+        return {"id": job.id, "command": command.id, "verb": verb.value, "at": when(command.at)}
+
+    def _found(self, word: str, watch: bool) -> Job:
+        job, now = find_job(self._deps.store, word), self._deps.clock.now()
+        if watch and not job.state.over:
+            self._deps.store.watch(job.id, now + WATCHED_FOR)
+            if job.watched_until is None or job.watched_until <= now:
+                self._deps.wake()  # so that its agent hears of it now
+        return job
+
+
+def _ended(job: Job) -> str:
+    return "was cancelled" if job.state is JobState.CANCELLED else job.state.value

@@ -1,0 +1,42 @@
+"""Which job and which attempts a word in a path means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spotrunner.core.catalogue import closest_name
+from spotrunner.core.model import Attempt, Job
+from spotrunner.ports import Store
+from spotrunner.web import errors
+
+_SHOWN = 5
+
+
+def find_job(store: Store, word: str) -> Job:
+    """By id; by name where only one job has it, or only one of those that are not over.
+    Raises ApiError."""
+    job = store.job(word)
+    if job is not None:
+        return job
+    jobs = store.jobs()
+    meant = [job for job in jobs if job.spec.name == word]
+    running = [job for job in meant if not job.state.over]
+    if len(running) == 1 or len(meant) == 1:
+        return (running or meant)[0]
+    if meant:
+        ids = ", ".join(job.id for job in meant[: -_SHOWN - 1 : -1])
+        raise errors.one(errors.CONFLICT, f"{word} can mean several jobs: {ids}")
+    close = closest_name(word, [job.id for job in jobs])
+    hint = f"did you mean {close}?" if close else ""
+    raise errors.one(errors.NOT_FOUND, f"there is no job {word}", hint=hint)
+
+
+def find_attempts(attempts: Sequence[Attempt], word: str) -> Sequence[Attempt]:
+    """All for an empty word; else the one with this id or generation. Raises ApiError."""
+    if not word:
+        return attempts
+    found = [each for each in attempts if word in (each.id, str(each.generation))]
+    if not found:
+        there = ", ".join(each.id for each in attempts) or "none yet"
+        raise errors.one(errors.NOT_FOUND, f"there is no attempt {word}; there is {there}")
+    return found
