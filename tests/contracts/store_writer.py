@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.ports import Changes, StaleEpoch
-from tests.build import a_job, an_attempt, an_event
+from tests.contracts.values import a_job, an_attempt, an_event
 
 
 def main(path: Path) -> None:

@@ -18,7 +18,7 @@ from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.ports import Changes, Misconfigured, StaleEpoch, Store
-from tests.build import a_job, a_refusal, a_spec, an_attempt, an_event, any_of, at
+from tests.contracts.values import a_job, a_refusal, a_spec, an_attempt, an_event, any_of, at
 
 JOB = "digits-aaaa"
 

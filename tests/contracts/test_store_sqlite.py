@@ -22,7 +22,7 @@ from spotrunner.adapters.store.schema import METADATA
 from spotrunner.adapters.store.sqlite import new_engine, open_store
 from spotrunner.core.model import CommandVerb
 from spotrunner.ports import Changes, Misconfigured, Unavailable
-from tests.build import a_job, at
+from tests.contracts.values import a_job, at
 
 JOB = "digits-aaaa"
 
