@@ -49,6 +49,7 @@ JOB_ARROWS: Mapping[tuple[JobState, JobState], str] = {
     (_J.QUEUED, _J.PAUSED): "the budget cannot pay a first step",
     (_J.QUEUED, _J.CANCELLED): "the user cancelled it",
     (_J.QUEUED, _J.SUCCEEDED): "HEAD says done (a store restored from a backup)",
+    (_J.QUEUED, _J.FAILED): "its attempts failed (a store restored from a backup)",
     (_J.ACTIVE, _J.PAUSED): "the budget cannot pay another step",
     (_J.ACTIVE, _J.SUCCEEDED): "HEAD says done",
     (_J.ACTIVE, _J.FAILED): "too many failures, or attempts without progress",
