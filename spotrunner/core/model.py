@@ -314,6 +314,10 @@ class Instance:
     ended_at: dt.datetime | None = None
     ended_by: EndedBy | None = None
 
+    @property
+    def billed(self) -> bool:
+        return self.state in (InstanceState.PENDING, InstanceState.RUNNING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -424,6 +428,7 @@ class Limits:
     # -- launches
     intent_s: int = 600  # a launch with an unknown outcome is sent again only this long
     lost_s: int = 900  # ... and given up when nothing of it was seen for this long
+    listed_s: int = 3000  # EC2 lists an ended instance about an hour: a later look proves nothing
     launches_a_round: int = 8
     capacity_cooldown_s: int = 600
     price_cooldown_s: int = 600
