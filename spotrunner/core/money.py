@@ -8,9 +8,10 @@ that hour; a spot instance that EC2 takes within its first hour is free.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 
-from spotrunner.core.model import Attempt, EndedBy, Limits, Market
+from spotrunner.core.model import Attempt, EndedBy, Limits, Market, Offer
 from spotrunner.core.states import AttemptState
 
 HOUR_S = 3600
@@ -41,13 +42,18 @@ def hour_index(launched_at: dt.datetime, at: dt.datetime) -> int:
     return max(0, int((at - launched_at).total_seconds()) // HOUR_S)
 
 
+def seconds_between(start: dt.datetime, end: dt.datetime) -> int:
+    """Whole seconds, a begun one counted: that is how EC2 counts them."""
+    return math.ceil((end - start).total_seconds())
+
+
 def accrued(attempt: Attempt, now: dt.datetime) -> int:
     """What the attempt has cost so far, or in the end."""
     if attempt.cost_usd_micros is not None:
         return attempt.cost_usd_micros
     if attempt.launched_at is None:
         return 0
-    seconds = int((now - attempt.launched_at).total_seconds())
+    seconds = seconds_between(attempt.launched_at, now)
     return billed(seconds, attempt.hour_prices_usd_micros, attempt.offer.price_usd_micros_hour)
 
 
@@ -55,42 +61,62 @@ def on_demand_cost(attempt: Attempt, now: dt.datetime) -> int:
     """What the attempt's time would have cost on demand, interruptions not forgiven."""
     if attempt.launched_at is None:
         return 0
-    end = attempt.ended_at or now
-    seconds = int((end - attempt.launched_at).total_seconds())
+    seconds = seconds_between(attempt.launched_at, attempt.ended_at or now)
     return billed(seconds, (), attempt.offer.dearest_usd_micros_hour)
 
 
-def exposure(attempt: Attempt, limits: Limits) -> int:
-    """The most that the attempt can come to while it obeys `paid_until`: what a cap must hold.
+def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
+    """When the attempt's bill ends at the latest, whoever is dead by then: by its last order, or by
+    the fail-safe timer of its first paid step, which starts with the user-data and so a little
+    after the bill."""
+    start = attempt.launched_at or attempt.intent_at
+    timer = start + dt.timedelta(seconds=attempt.first_paid_s)
+    return max(attempt.paid_until, timer) + dt.timedelta(seconds=limits.boot_slack_s)
 
-    Hours whose price is known count with it, the others with the dearest price. Before EC2 says
-    when the launch was, the time it takes from the bill's start to the fail-safe timer's comes on
-    top.
+
+def exposure(attempt: Attempt, limits: Limits, now: dt.datetime | None = None) -> int:
+    """The most that the attempt can come to: what a cap must hold.
+
+    Hours that are over count with their price, all other time with the dearest. With `now` given,
+    what has outstayed its time counts on.
     """
     if attempt.cost_usd_micros is not None:
         return attempt.cost_usd_micros
     if attempt.state is AttemptState.ENDED:
         return 0
-    start = attempt.launched_at or attempt.intent_at
-    slack_s = 0 if attempt.launched_at else limits.boot_slack_s
-    seconds = int((attempt.paid_until - start).total_seconds()) + slack_s
+    end = bill_end(attempt, limits)
+    seconds = seconds_between(
+        attempt.launched_at or attempt.intent_at, end if now is None else max(end, now)
+    )
     dearest = attempt.offer.dearest_usd_micros_hour
     return billed(seconds, attempt.hour_prices_usd_micros, dearest)
 
 
 def cap_left(
-    budget_usd_micros: int | None, attempts: Iterable[Attempt], limits: Limits
+    budget_usd_micros: int | None,
+    attempts: Sequence[Attempt],
+    limits: Limits,
+    now: dt.datetime | None = None,
 ) -> int | None:
-    """What a job's budget leaves beyond everything accrued and reserved; None without a budget."""
+    """What a job's budget leaves beyond everything accrued and reserved; None without a budget.
+    While the price of a living attempt is unknown, nothing is left."""
     if budget_usd_micros is None:
         return None
-    return budget_usd_micros - sum(exposure(attempt, limits) for attempt in attempts)
+    if any(attempt.state.live and not is_priced(attempt.offer) for attempt in attempts):
+        return 0
+    return budget_usd_micros - sum(exposure(attempt, limits, now) for attempt in attempts)
+
+
+def is_priced(offer: Offer) -> bool:
+    """An adopted instance may run in a pool whose price nobody knows yet: its offer has none."""
+    return offer.dearest_usd_micros_hour > 0
 
 
 def affordable_s(left_usd_micros: int | None, dearest_usd_micros_hour: int, wanted_s: int) -> int:
     """How many of `wanted_s` seconds the rest of a cap pays at the dearest price."""
     if left_usd_micros is None:
         return wanted_s
+    assert dearest_usd_micros_hour > 0, "what has no price cannot be paid for"
     return max(0, min(wanted_s, left_usd_micros * HOUR_S // dearest_usd_micros_hour))
 
 
