@@ -67,13 +67,16 @@ def cooldown_s(meaning: Refused, limits: Limits) -> int:
 
 def _concerns(refusal: Refusal, offer: Offer) -> bool:
     """Capacity, price and offering are a pool's; quota is a region's, market's and family's;
-    permissions and set-up are a region's."""
+    set-up is a region's and type's (an image that is missing for one type leaves the others);
+    permissions are a region's."""
     if refusal.meaning in (Refused.CAPACITY, Refused.PRICE, Refused.OFFERING):
         return refusal.pool == offer.pool and refusal.market is offer.market
     same_region = refusal.pool.region == offer.pool.region
     if refusal.meaning is Refused.QUOTA:
         same_family = quota_family(refusal.pool) == quota_family(offer.pool)
         return same_region and same_family and refusal.market is offer.market
+    if refusal.meaning is Refused.CONFIG:
+        return same_region and refusal.pool.instance_type == offer.pool.instance_type
     return same_region
 
 
