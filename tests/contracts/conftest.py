@@ -55,13 +55,14 @@ def moto() -> Iterator[MotoServer]:
 @pytest.fixture
 def aws(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """Clients of S3 as moto plays it."""
-    _set_keys(monkeypatch)
+    set_keys(monkeypatch)
     clients = Aws(endpoint_url=moto.url)
     yield clients
     clients.close()
 
 
-def _set_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def set_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that open nothing, and no way to an account or a metadata service."""
     for name, value in TEST_KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
@@ -117,7 +118,7 @@ def account(
         with clouds.real(_chosen(request.config)) as account:
             yield account
         return
-    _set_keys(monkeypatch)
+    set_keys(monkeypatch)
     with clouds.simulated() if request.param == "sim" else clouds.emulated() as account:
         yield account
 

@@ -2,8 +2,9 @@
 
 A `Date` is cut to whole seconds, and it was written at some moment between the sending of the
 request and the receipt of the answer. So each answer gives an interval for the server's time, and
-the clock keeps what all answers have in common: it gets sharper by every short answer, and a long
-or lucky one cannot make it jitter. What contradicts everything before is a jump, and is followed.
+the clock keeps what all answers have in common. It is off by a second and a round trip at the most
+and moves only when an answer shows that it must: less each time, and not at all where answers
+agree. What contradicts everything before is a jump, and is followed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ from typing import Any, Protocol
 
 # The worst that a machine's monotonic clock goes wrong: quartz, uncorrected.
 DRIFT = 1e-4
-
-# A correction back that is smaller than this is waited for, so that time does not run backwards.
-WAITED_FOR_S = 5.0
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
@@ -41,15 +39,16 @@ class ServerClock:
         self._offset = wall() - at
         self._bounds: tuple[float, float] | None = None
         self._bounds_at = at
-        self._told = self._offset + at
 
     def now(self) -> dt.datetime:
         with self._lock:
-            now = self._offset + self._monotonic()
-            if 0 < self._told - now < WAITED_FOR_S:
-                now = self._told
-            self._told = now
-        return _EPOCH + dt.timedelta(seconds=now)
+            return _EPOCH + dt.timedelta(seconds=self._offset + self._monotonic())
+
+    @property
+    def heard(self) -> bool:
+        """Whether an answer has told the time; before that it is the machine's own."""
+        with self._lock:
+            return self._bounds is not None
 
     def learn(self, date: str, sent_at: float, received_at: float) -> None:
         """An answer with this `Date` header came between these monotonic times. What is no date

@@ -20,7 +20,6 @@ from botocore.exceptions import CredentialRetrievalError
 from botocore.utils import InstanceMetadataFetcher
 
 from spotrunner.adapters.aws.clock import ServerClock
-from spotrunner.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -42,6 +41,7 @@ IMDS_URL = "http://169.254.169.254"
 # Keys that IMDS hands out although they are at their end (an outage of AWS's, through which AWS
 # honours them) are used for this long before they are asked for again; botocore does the same.
 KEYS_EXTENDED_S = 1200
+LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
 class Aws:
@@ -129,7 +129,7 @@ class InstanceRole(CredentialProvider):
     METHOD = "iam-role"
     CANONICAL_NAME = "SpotrunnerInstanceRole"
 
-    def __init__(self, clock: Clock, endpoint: str | None = None) -> None:
+    def __init__(self, clock: ServerClock, endpoint: str | None = None) -> None:
         """`endpoint` is where IMDS answers; by default as the environment says, as in all SDKs."""
         super().__init__()
         self._clock = clock
@@ -143,7 +143,12 @@ class InstanceRole(CredentialProvider):
         )
 
     def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(self._keys, self.METHOD, self._clock.now)
+        return DeferredRefreshableCredentials(self._keys, self.METHOD, self._now)
+
+    def _now(self) -> dt.datetime:
+        # A machine whose clock is ahead would take its first keys for old ones, and never get the
+        # answer that sets its clock.
+        return self._clock.now() if self._clock.heard else LONG_AGO
 
     def _keys(self) -> dict[str, Any]:
         keys = self._fetcher.retrieve_iam_role_credentials()
@@ -157,14 +162,14 @@ class InstanceRole(CredentialProvider):
 class _Fetcher(InstanceMetadataFetcher):
     """botocore's, but for the clock by which it judges how long keys live."""
 
-    def __init__(self, clock: Clock, **settings: Any) -> None:
+    def __init__(self, clock: ServerClock, **settings: Any) -> None:
         super().__init__(**settings)
         self._clock = clock
 
     def _evaluate_expiration(self, credentials: dict[str, Any]) -> None:
         expires_at = dt.datetime.fromisoformat(credentials["expiry_time"].replace("Z", "+00:00"))
         now = self._clock.now()
-        if expires_at <= now:
+        if self._clock.heard and expires_at <= now:
             extended_s = KEYS_EXTENDED_S * random.uniform(1.0, 1.25)
             again_at = now + dt.timedelta(seconds=extended_s)
             credentials["expiry_time"] = again_at.strftime("%Y-%m-%dT%H:%M:%SZ")
