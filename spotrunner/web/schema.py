@@ -257,8 +257,9 @@ def _filled(entry: Any, envs: dict[Any, Any]) -> Any:
         return entry
 
     def value(found: re.Match[str]) -> str:
-        known = envs.get(found.group(1))
-        return known if isinstance(known, str) else found.group()
+        # That a key has no value is said at the key, and once.
+        known = envs.get(found.group(1), found.group())
+        return known if isinstance(known, str) else "value"
 
     return {**entry, "source": _REFERENCE.sub(value, source)}
 

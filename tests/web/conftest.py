@@ -1,0 +1,146 @@
+"""The API over a store, buckets and a market in memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from spotrunner.adapters import codec
+from spotrunner.adapters.heads import ObjectHeads
+from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
+from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.model import Limits
+from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.daemon.board import Board
+from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
+from spotrunner.sim.setups import plain_setup
+from spotrunner.sim.world import World
+from spotrunner.web.app import Deps, create_app
+
+START = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.timezone.utc)
+TOKEN = "a-token-of-the-tests"
+REGIONS = ("us-east-1", "eu-west-1")
+MAX_WORKDIR_BYTES = 100_000
+
+
+@dataclass(kw_only=True)
+class Api:
+    """A client with the token, and what lies behind."""
+
+    client: TestClient
+    store: MemoryStore
+    home: MemoryObjects
+    data: MemoryObjects
+    clock: VirtualClock
+    mailbox: ObjectMailbox
+    wakes: list[None] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
+    round_ends: bool = True
+
+    def get(self, path: str, **query: Any) -> Any:
+        return _good(self.client.get(path, params=query))
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return _good(self.client.post(path, json=body))
+
+    def submit(self, fields: dict[str, Any], workdir: bytes | None = None, **more: str) -> Any:
+        files: dict[str, Any] = {"job": (None, json.dumps(fields))}
+        files.update({name: (None, value) for name, value in more.items()})
+        if workdir is not None:
+            files["workdir"] = ("workdir.tar.gz", workdir, "application/gzip")
+        return self.client.post("/v1/jobs", files=files)
+
+    def submitted(self, fields: dict[str, Any], workdir: bytes | None = None) -> str:
+        job: dict[str, Any] = _good(self.submit(fields, workdir))
+        return str(job["id"])
+
+    def round(self, timeout_s: float) -> bool:
+        self.rounds.append(timeout_s)
+        return self.round_ends
+
+    @property
+    def stored_keys(self) -> list[str]:
+        return [info.key for info in self.home.list("")]
+
+
+def _good(response: Any) -> Any:
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    clock = VirtualClock(START)
+    world = World(plain_setup(START), 1)
+    buckets = MemoryBuckets(clock, ["data-bucket"])
+    home, store = MemoryObjects(clock), MemoryStore()
+    mailbox = ObjectMailbox(home)
+    buckets.objects("data-bucket").put("digits/shard-0", b"x")
+    with ThreadPoolExecutor(2) as executor:
+        board = Board(SimPrices(world, clock), clock, executor, 600)
+        made: list[Api] = []
+        deps = Deps(
+            store=store,
+            objects=home,
+            buckets=buckets,
+            heads=ObjectHeads(home),
+            mailbox=mailbox,
+            offers=board.offers,
+            policy=Cheapest(),
+            sites=SimSites(world),
+            regions=REGIONS,
+            limits=Limits(),
+            wake=lambda: made[0].wakes.append(None),
+            round=lambda timeout_s: made[0].round(timeout_s),
+            clock=clock,
+            token=TOKEN,
+            encode=codec.to_json,
+            status=lambda: {"installation": "test"},
+            max_workdir_bytes=MAX_WORKDIR_BYTES,
+        )
+        with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            made.append(
+                Api(
+                    client=client,
+                    store=store,
+                    home=home,
+                    data=buckets.objects("data-bucket"),
+                    clock=clock,
+                    mailbox=mailbox,
+                )
+            )
+            yield made[0]
+
+
+def a_job(**changes: Any) -> dict[str, Any]:
+    """The fields of a job file; `changes` replace them, None leaves one out."""
+    fields: dict[str, Any] = {
+        "name": "digits",
+        "resources": {"instance_types": ["g4dn.xlarge", "g5.xlarge"], "regions": ["us-east-1"]},
+        "image": "tensorflow/tensorflow:2.17.0-gpu",
+        "run": "python train.py",
+        "envs": {"BUCKET": "data-bucket"},
+        "data": [{"source": "s3://${BUCKET}/digits/", "target": "digits"}],
+        "budget": "2.00",
+    }
+    fields.update(changes)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def a_workdir(text: bytes = b"print('hello')\n") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        info = tarfile.TarInfo("train.py")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    return packed.getvalue()
