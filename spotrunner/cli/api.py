@@ -100,7 +100,7 @@ class Api:
         if response.ok and body is not None:
             return body
         problems = _problems(body)
-        words = "; ".join(problem.message for problem in problems)
+        words = "; ".join(it.message + (f"; {it.hint}" if it.hint else "") for it in problems)
         if response.status_code == 401:
             raise Failure(
                 f"the daemon at {self._address.url} refuses the token that"
@@ -110,7 +110,9 @@ class Api:
             raise NoSuchJob(words)
         if response.status_code == 422 and problems:
             raise Refused(problems)
-        if response.status_code == 409 and words:
+        if response.status_code == 413 and words:
+            raise BadInput(words)
+        if response.status_code in (409, 503) and words:
             raise Failure(words)
         raise Failure(
             f"the daemon failed ({response.status_code}{': ' + words if words else ''});"

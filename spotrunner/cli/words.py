@@ -80,3 +80,16 @@ def seconds(text: str) -> int | None:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
     return sum(int(number) * _UNITS_S[unit] for number, unit in parts) or None
+
+
+def state(name: str, detail: str | None) -> str:
+    """`active (train)`."""
+    return f"{name} ({detail})" if detail else name
+
+
+def checkpoint(step: int | None, at: str | None, now: str) -> str | None:
+    """`step 150, 12s ago`; None before the first."""
+    if not step:
+        return None
+    ago = since(at, now)
+    return f"step {step}, {ago} ago" if ago else f"step {step}"

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+from spotrunner.cli.jobs import JobArgument, job_path
+from spotrunner.cli.options import ApiFileOption, Output, OutputOption
+
+
+def explain(
+    job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
+) -> None:
+    """Tell the story of a job: every decision, when it was made and why."""
+    from spotrunner.cli.api import find
+    from spotrunner.cli.output import console, print_json, say, table
+
+    api = find(api_file)
+    events: list[dict[str, Any]] = []
+    after, more = 0, True
+    while more:
+        page = api.get(job_path(job, "events"), after=after)
+        events += page["events"]
+        after, more = page["after"], page["more"]
+    if output is Output.JSON:
+        print_json({"events": events, "over": page["over"]})
+        return
+    console().print(table(["TIME (UTC)", "WHO", "WHAT", "WHY"], [_row(event) for event in events]))
+    if not page["over"]:
+        say("it is not over yet")
+
+
+def _row(event: dict[str, Any]) -> list[str | None]:
+    from spotrunner.cli import words
+
+    data = ", ".join(f"{key} {value}" for key, value in event["data"].items() if value is not None)
+    return [
+        words.clock(event["at"]),
+        event["subject"],
+        event["kind"],
+        event["why"] + (f" ({data})" if data else ""),
+    ]

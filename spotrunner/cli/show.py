@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from spotrunner.cli.jobs import JobArgument, job_path
+from spotrunner.cli.options import ApiFileOption, Output, OutputOption
+
+Json = dict[str, Any]
+
+
+def show(
+    job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
+) -> None:
+    """Show a job: progress, money, checkpoints, and every attempt with its price and its end."""
+    from spotrunner.cli.api import find
+    from spotrunner.cli.output import console, pairs, print_json, table
+
+    answer = find(api_file).get(job_path(job), watch=1)
+    if output is Output.JSON:
+        print_json(answer)
+        return
+    out = console()
+    out.print(pairs(_facts(answer)))
+    if answer["attempts"]:
+        headers = ["ATTEMPT", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
+        rows = [_attempt(attempt, answer["now"]) for attempt in answer["attempts"]]
+        out.print()
+        out.print(table(headers, rows, right=("$/H", "COST")))
+
+
+def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
+    from spotrunner.cli import words
+
+    job, now = answer["job"], answer["now"]
+    yield "job", job["id"]
+    yield "state", words.state(job["state"], job["pause"] or job["phase"])
+    yield "why", job["reason"]
+    yield "submitted", f"{words.clock(job['submitted_at'])} UTC"
+    yield "ended", words.clock(job["ended_at"])
+    yield "image", job["image"]
+    yield "asks for", f"{job['market']}: {', '.join(job['instance_types'])}"
+    yield "in", ", ".join(job["regions"])
+    yield "run", job["run"].strip()
+    yield "data", ", ".join(f"{data['source']} as {data['target']}" for data in job["data"])
+    yield "envs", ", ".join(job["envs"])
+    yield "step", _progress(job)
+    yield "metrics", _metrics(answer["report"])
+    yield "checkpoint", words.checkpoint(job["committed_step"], job["committed_at"], now)
+    yield "last report", _last_report(answer["report"], job, now)
+    yield "cost", _money(answer)
+    yield "budget", _budget(answer)
+
+
+def _progress(job: Json) -> str | None:
+    from spotrunner.cli import words
+
+    told, rate = words.progress(job["step"], job["total_steps"]), job["steps_per_s"]
+    if told is None or not rate or job["over"]:
+        return told
+    left = (job["total_steps"] or 0) - job["step"]
+    eta = f", done in {words.duration(left / rate)}" if left > 0 else ""
+    return f"{told}, {rate:.3g} a second{eta}"
+
+
+def _metrics(report: Json | None) -> str | None:
+    metrics = report["metrics"] if report else {}
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _last_report(report: Json | None, job: Json, now: str) -> str | None:
+    from spotrunner.cli import words
+
+    if report is None or job["over"]:
+        return None
+    said = f": {report['message']}" if report.get("message") else ""
+    return f"{words.since(report['at'], now)} ago, from {report['attempt']}{said}"
+
+
+def _money(answer: Json) -> str | None:
+    from spotrunner.cli import words
+
+    cost, dear = words.usd(answer["cost_usd"]), words.usd(answer["ondemand_usd"])
+    saved = words.percent(answer["saved_fraction"])
+    return f"{cost} (on-demand {dear}, saved {saved})" if saved else cost
+
+
+def _budget(answer: Json) -> str | None:
+    from spotrunner.cli import words
+
+    if answer["budget_usd"] is None:
+        return "none"
+    left = answer["budget_usd"] - answer["cost_usd"] - answer["reserved_usd"]
+    return (
+        f"{words.usd(answer['budget_usd'])}: {words.usd(answer['reserved_usd'])} reserved,"
+        f" {words.usd(max(0.0, left))} left"
+    )
+
+
+def _attempt(attempt: Json, now: str) -> list[str | None]:
+    from spotrunner.cli import words
+
+    what = attempt["end_reason"] or attempt["ending"] or attempt["phase"]
+    before, after = attempt["step_before"], attempt["step_after"]
+    return [
+        attempt["id"],
+        attempt["pool"],
+        attempt["market"],
+        words.usd_hour(attempt["price_usd_hour"]),
+        words.state(attempt["state"], what),
+        words.clock(attempt["from"]),
+        words.since(attempt["from"], attempt["to"] or now),
+        f"{before} to {after}" if after is not None else f"from {before}",
+        words.usd(attempt["cost_usd"]),
+    ]
