@@ -78,7 +78,8 @@ class Lab:
             clock=self.clock,
             gate=self.gate,
             wake=self.hypervisor.wake,
-            late=self._late,
+            late=lambda since: self._mail.late(self._attempts(), since),
+            behind=lambda: self._mail.behind(self._attempts()),
             make_round=self._make_round,
         )
 
@@ -147,15 +148,15 @@ class Lab:
 
     # -- what a skip needs -----------------------------------------------------------------
 
-    def _late(self, since: dt.datetime) -> tuple[str, ...]:
+    def _attempts(self) -> list[str]:
+        """Those that have a running instance."""
         local = self.hypervisor.instances
         tags = [
             dict(record.tags)
             for record in self.world.ask(World.truth)
             if record.id in local and record.stage is Stage.RUNNING
         ]
-        attempts = [each["spotrunner:attempt"] for each in tags if "spotrunner:attempt" in each]
-        return self._mail.late(attempts, since)
+        return [each["spotrunner:attempt"] for each in tags if "spotrunner:attempt" in each]
 
     def _make_round(self) -> bool:
         try:

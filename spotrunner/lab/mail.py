@@ -47,12 +47,30 @@ class Mail:
             if (at := self._reported_at(attempt)) is not None and at < since
         )
 
+    def behind(self, attempts: Iterable[str]) -> tuple[str, ...]:
+        """Those of the attempts that have not reported yet, or not read their newest order."""
+        return tuple(attempt for attempt in attempts if not self._has_read(attempt))
+
+    def _has_read(self, attempt: str) -> bool:
+        order = self._letter(f"mail/orders/{attempt}.json")
+        report = self._letter(f"mail/reports/{attempt}/0.json")
+        if order is None or report is None:
+            # Without an order the daemon is through with it, and its letters have been moved.
+            return order is None
+        return bool(report["order_n"] >= order["n"])
+
     def _reported_at(self, attempt: str) -> dt.datetime | None:
+        report = self._letter(f"mail/reports/{attempt}/0.json")
+        if report is None:
+            return None
+        return dt.datetime.fromisoformat(report["at"].replace("Z", "+00:00"))
+
+    def _letter(self, key: str) -> Any:
+        """None where there is none."""
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=f"mail/reports/{attempt}/0.json")
+            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchBucket"):
                 return None
             raise
-        text = json.loads(answer["Body"].read())["at"]
-        return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return json.loads(answer["Body"].read())

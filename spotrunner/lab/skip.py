@@ -1,7 +1,8 @@
 """Moving lab time ahead without making anybody look dead.
 
 In hops: the control host's calls wait at the gate, time moves, every agent says that it has seen
-the new time, the gate opens, the daemon makes its rounds; then the next hop.
+the new time, the gate opens, the daemon makes its rounds, every agent reads what they ordered
+(until when it is paid); then the next hop.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Skipped:
 
 
 class Skipper:
-    """`late` names the attempts whose agents have not reported since a time; `make_round` has the
-    daemon make a round begun after the call, and is False where there is no daemon."""
+    """`late` names the attempts whose agents have not reported since a time, `behind` those whose
+    agents boot, or have not read their newest order; `make_round` has the daemon make a round begun
+    after the call, and is False where there is no daemon."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Skipper:
         gate: Gate,
         wake: Callable[[], None],
         late: Callable[[dt.datetime], tuple[str, ...]],
+        behind: Callable[[], tuple[str, ...]],
         make_round: Callable[[], bool],
         agents_wait_s: float = _AGENTS_WAIT_S,
     ) -> None:
@@ -53,6 +56,7 @@ class Skipper:
         self._gate = gate
         self._wake = wake
         self._late = late
+        self._behind = behind
         self._make_round = make_round
         self._agents_wait_s = agents_wait_s
         self._lock = threading.Lock()
@@ -62,10 +66,12 @@ class Skipper:
         with self._lock:
             hops, rounds, late = 0, 0, set[str]()
             left = ahead
+            late.update(self._wait_until_none(self._behind))
             while left > dt.timedelta(0):
                 hop = min(left, HOP)
                 late.update(self._hop(hop))
                 rounds += sum(self._make_round() for _ in range(ROUNDS_A_HOP))
+                late.update(self._wait_until_none(self._behind))
                 left -= hop
                 hops += 1
         return Skipped(now=self._clock.now(), hops=hops, rounds=rounds, late=tuple(sorted(late)))
@@ -82,9 +88,13 @@ class Skipper:
     def _wait_for_agents(self, since: dt.datetime) -> tuple[str, ...]:
         # A report's time comes from whole seconds of `Date`, so it may lie a little before.
         since -= dt.timedelta(seconds=2)
+        return self._wait_until_none(lambda: self._late(since))
+
+    def _wait_until_none(self, missing: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """Those still missing when patience ends."""
         give_up_at, pause = time.monotonic() + self._agents_wait_s, threading.Event()
         while True:
-            late = self._late(since)
-            if not late or time.monotonic() > give_up_at:
-                return late
+            names = missing()
+            if not names or time.monotonic() > give_up_at:
+                return names
             pause.wait(_LOOK_S)

@@ -22,6 +22,7 @@ class Followers:
         self.gate = Gate(longest_wait_s=0.0)
         self.lag = lag
         self.looks = 0
+        self.unread = 0
         self.waited: list[dt.datetime] = []
         self.rounds: list[dt.datetime] = []
 
@@ -31,6 +32,7 @@ class Followers:
             gate=self.gate,
             wake=lambda: None,
             late=self.late,
+            behind=self.behind,
             make_round=self.make_round,
             agents_wait_s=0.3,
         )
@@ -42,7 +44,15 @@ class Followers:
         self.looks += 1
         return ("digits-7f3a.1",) if self.looks <= self.lag else ()
 
+    def behind(self) -> tuple[str, ...]:
+        """Read the orders of a round in the third look after it."""
+        assert self.gate.lets_through(CONTROL_KEY)
+        self.unread = max(0, self.unread - 1)
+        return ("digits-7f3a.1",) if self.unread else ()
+
     def make_round(self) -> bool:
+        assert self.unread == 0 or self.rounds[-1] == self.clock.now(), "time moved too early"
+        self.unread = 3
         assert self.gate.lets_through(CONTROL_KEY)
         self.rounds.append(self.clock.now())
         return True
