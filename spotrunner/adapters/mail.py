@@ -37,7 +37,8 @@ _log = structlog.get_logger(__name__)
 
 
 class ObjectMailbox:
-    """Safe for one daemon's thread or one agent's; it remembers what it has read."""
+    """Remembers what it has read. For one thread, of a daemon or an agent; `reports` may be asked
+    from any."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -56,7 +57,8 @@ class ObjectMailbox:
         return frozenset(letter["order"] or letter["report"] for letter in letters if letter)
 
     def reports(self) -> Mapping[str, Report]:
-        read = (letter.value for letter in self._reports.values())
+        # A copy: the API's threads ask while the round reads new letters.
+        read = [letter.value for letter in list(self._reports.values())]
         return {report.attempt: report for report in read if report is not None}
 
     def post_order(self, order: Order) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -216,3 +218,20 @@ def test_an_archive_again_takes_what_came_late(
     assert daemon.boxes() == frozenset()
     kept = objects.get(f"jobs/digits-7f3a/mail/reports/{BOX}/0.json").body
     assert codec.from_json(Report, kept) == a_report(2)
+
+
+def test_reports_are_asked_for_while_new_ones_are_read() -> None:
+    """As the API's threads do beside the round."""
+    daemon = ObjectMailbox(MemoryObjects(StandingClock()))
+    for number in range(300):
+        daemon.post_report(a_report(box=f"digits-7f3a.{number}"))
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            round_ = executor.submit(daemon.boxes)
+            while not round_.done():
+                daemon.reports()
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert len(daemon.reports()) == len(round_.result()) == 300
