@@ -12,7 +12,7 @@ from typing import Any
 
 from spotrunner.core.model import Attempt, EndReason, Event, Head, Job, JobSpec, Report
 from spotrunner.core.money import accrued, exposure, on_demand_cost
-from spotrunner.ports import NotFound
+from spotrunner.ports import NotFound, Unavailable
 from spotrunner.web.deps import Deps
 
 Json = dict[str, Any]
@@ -61,7 +61,7 @@ def costs(deps: Deps, job: Job, attempts: Sequence[Attempt]) -> Json:
     """`reserved_usd` is what the running attempts may still come to beyond their cost so far."""
     now = deps.clock.now()
     cost = sum(accrued(attempt, now) for attempt in attempts)
-    held = sum(max(exposure(a, deps.limits), accrued(a, now)) for a in attempts)
+    held = sum(max(exposure(a, deps.limits, now), accrued(a, now)) for a in attempts)
     on_demand = sum(on_demand_cost(attempt, now) for attempt in attempts)
     return {
         "budget_usd": usd(job.spec.budget_usd_micros),
@@ -92,12 +92,18 @@ def _progress(attempts: Sequence[Attempt], report: Report | None) -> Json:
 
 
 def detail(deps: Deps, job: Job) -> Json:
-    """Everything about one job. Reads HEAD and, for one that is over, its last report from S3."""
+    """Everything about one job. Reads HEAD and, for one that is over, its last report from S3;
+    `trouble` says why they are missing when S3 does not answer."""
     attempts = deps.store.attempts([job.id])
     reports = deps.mailbox.reports()
-    head = deps.heads.read(job.id).head
     report = latest(attempts, reports)
-    shown = _report(deps, report) if report else _archived(deps, job, attempts)
+    head: Head | None = None
+    shown, trouble = (_report(deps, report) if report else None), ""
+    try:
+        head = deps.heads.read(job.id).head
+        shown = shown or _archived(deps, job, attempts)
+    except Unavailable as error:
+        trouble = str(error)  # the store's part of the answer is still good
     line = summary(deps, job, attempts, reports)
     if shown is not None and report is None:
         line.update({key: shown.get(key) for key in ("total_steps", "committed_at")})
@@ -110,6 +116,7 @@ def detail(deps: Deps, job: Job) -> Json:
         "attempts": [_attempt(deps, each, attempts, reports) for each in attempts],
         "report": shown,
         "head": _head(deps, head),
+        "trouble": trouble,
         **costs(deps, job, attempts),
     }
 
