@@ -11,7 +11,7 @@ def explain(
 ) -> None:
     """Tell the story of a job: every decision, when it was made and why."""
     from spotrunner.cli.api import find
-    from spotrunner.cli.output import console, print_json, say, table
+    from spotrunner.cli.output import display, print_json, say, table
 
     api = find(api_file)
     events: list[dict[str, Any]] = []
@@ -23,7 +23,7 @@ def explain(
     if output is Output.JSON:
         print_json({"events": events, "over": page["over"]})
         return
-    console().print(table(["TIME (UTC)", "WHO", "WHAT", "WHY"], [_row(event) for event in events]))
+    display(table(["TIME (UTC)", "WHO", "WHAT", "WHY"], [_row(event) for event in events]))
     if not page["over"]:
         say("it is not over yet")
 

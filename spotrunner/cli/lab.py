@@ -85,7 +85,7 @@ def down(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> No
 def status(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> None:
     """The lab's time, and its instances as EC2 knows them."""
     from spotrunner.cli import words
-    from spotrunner.cli.output import console, pairs, print_json, say, table
+    from spotrunner.cli.output import display, pairs, print_json, say, table
 
     with _words_of_the_lab():
         running = _running(folder)
@@ -93,7 +93,7 @@ def status(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> 
     if output is Output.JSON:
         print_json({**_facts(running), **found})
         return
-    console().print(
+    display(
         pairs(
             [
                 ("url", running.url),
@@ -108,7 +108,7 @@ def status(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> 
         say("no instances")
         return
     headers = ["INSTANCE", "ZONE", "TYPE", "MARKET", "STATE", "LAUNCHED", "ATTEMPT"]
-    console().print(table(headers, [_instance(row) for row in found["instances"]]))
+    display(table(headers, [_instance(row) for row in found["instances"]]))
 
 
 @lab.command()

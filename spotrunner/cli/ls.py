@@ -14,7 +14,7 @@ def ls(
 ) -> None:
     """List the jobs: state, progress, cost and what was saved against on-demand."""
     from spotrunner.cli.api import find
-    from spotrunner.cli.output import console, print_json, say, table
+    from spotrunner.cli.output import display, print_json, say, table
 
     answer = find(api_file).get("/v1/jobs")
     jobs = [job for job in answer["jobs"] if not (running and job["over"])]
@@ -25,7 +25,7 @@ def ls(
     else:
         headers = ["JOB", "STATE", "STEP", "COST", "SAVED", "RECOVERIES", "LAST CHECKPOINT", "AGE"]
         rows = [_row(job, answer["now"]) for job in jobs]
-        console().print(table(headers, rows, right=("COST", "SAVED", "RECOVERIES")))
+        display(table(headers, rows, right=("COST", "SAVED", "RECOVERIES")))
 
 
 def _row(job: dict[str, Any], now: str) -> list[str | None]:

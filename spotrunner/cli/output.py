@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 # Nothing is cut where no terminal sets a width: a file or a pipe takes whole lines.
@@ -16,11 +16,22 @@ PIPE_WIDTH = 10_000
 
 
 def console() -> Console:
-    """Stdout."""
+    """Of stdout: colours and the width are the terminal's, and none where there is no terminal."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def display(*parts: RenderableType) -> None:
+    """To stdout: folded at the terminal's width, or whole lines where there is none."""
+    out = console()
+    if out.is_terminal:
+        out.print(*parts, sep="\n")
+        return
+    with out.capture() as captured:
+        out.print(*parts, sep="\n")
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def print_json(value: Any) -> None:

@@ -14,19 +14,17 @@ def show(
 ) -> None:
     """Show a job: progress, money, checkpoints, and every attempt with its price and its end."""
     from spotrunner.cli.api import find
-    from spotrunner.cli.output import console, pairs, print_json, table
+    from spotrunner.cli.output import display, pairs, print_json, table
 
     answer = find(api_file).get(job_path(job), watch=1)
     if output is Output.JSON:
         print_json(answer)
         return
-    out = console()
-    out.print(pairs(_facts(answer)))
+    display(pairs(_facts(answer)))
     if answer["attempts"]:
         headers = ["ATTEMPT", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
         rows = [_attempt(attempt, answer["now"]) for attempt in answer["attempts"]]
-        out.print()
-        out.print(table(headers, rows, right=("$/H", "COST")))
+        display("", table(headers, rows, right=("$/H", "COST")))
 
 
 def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:

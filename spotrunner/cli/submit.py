@@ -39,13 +39,16 @@ def submit(
     from spotrunner.cli.jobfile import given_envs, read_job
     from spotrunner.core.located import BadFile
 
+    sure = yes or dry_run
     try:
         submission = read_job(file, given_envs(env or []))
     except BadFile as error:
         raise WrongFile(str(error)) from None
+    if not (sure or sys.stdin.isatty()):
+        raise BadInput("nobody can be asked (stdin is no terminal): add -y, or --dry-run to look")
     with tempfile.TemporaryFile() as archive:
         packed = _packed(submission, archive)
-        _submit(submission, packed, archive, yes or dry_run, dry_run, output, api_file)
+        _submit(submission, packed, archive, sure, dry_run, output, api_file)
 
 
 def _submit(
@@ -94,8 +97,6 @@ def _packed(submission: Submission, archive: IO[bytes]) -> Packed | None:
 
 
 def _proceed() -> bool:
-    if not sys.stdin.isatty():
-        raise BadInput("nobody can be asked here (no terminal): add -y to submit")
     return typer.confirm("Proceed?", default=True, err=True)
 
 
@@ -117,14 +118,14 @@ def _send(
 
 
 def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any]) -> None:
-    from spotrunner.cli.output import console, say, table
+    from spotrunner.cli.output import display, say, table
 
     offers: list[dict[str, Any]] = answer["offers"]
     headers = ["", "REGION", "ZONE", "TYPE", "MARKET", "$/H", "ON-DEMAND", "SAVED", "LEFT OUT"]
     if not any(offer["left_out"] for offer in offers):
         headers.remove("LEFT OUT")
     rows = [_row(offer)[: len(headers)] for offer in offers]
-    console().print(table(headers, rows, right=("$/H", "ON-DEMAND", "SAVED")))
+    display(table(headers, rows, right=("$/H", "ON-DEMAND", "SAVED")))
     chosen = next((offer for offer in offers if offer["chosen"]), None)
     say(f"-> {answer['why']}" if chosen else f"{answer['why']}: the job will wait")
     for line in (*_facts(submission, packed, chosen), *submission.warnings):
@@ -156,13 +157,15 @@ def _facts(
 
     facts = []
     if packed is not None:
-        facts.append(f"workdir: {packed.files} files, {words.size(packed.bytes)} to upload")
+        facts.append(
+            f"workdir: {words.count(packed.files, 'file')}, {words.size(packed.bytes)} to upload"
+        )
     budget = submission.job.budget
     if budget is None:
         facts.append("budget: none, so it may run until it is done (`budget: 5.00` caps it)")
     elif chosen:
-        lasts_s = 3600 * float(budget) / chosen["price_usd_hour"]
-        facts.append(f"budget: {words.usd(float(budget))}, at this price {words.duration(lasts_s)}")
+        lasts = words.duration(3600 * float(budget) / chosen["price_usd_hour"])
+        facts.append(f"budget: {words.usd(float(budget))}, which is {lasts} at this price")
     return facts
 
 

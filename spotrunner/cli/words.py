@@ -65,8 +65,8 @@ def size(size_bytes: int) -> str:
 
 
 def progress(step: int | None, total: int | None) -> str | None:
-    """`150/2300 (6%)`."""
-    if step is None:
+    """`150/2300 (6%)`; None before anything is known of it."""
+    if step is None or not (step or total):
         return None
     return f"{step}/{total} ({100 * step // total}%)" if total else str(step)
 
@@ -93,3 +93,8 @@ def checkpoint(step: int | None, at: str | None, now: str) -> str | None:
         return None
     ago = since(at, now)
     return f"step {step}, {ago} ago" if ago else f"step {step}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
