@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.located import Problem
-from spotrunner.core.market import candidates
 from spotrunner.core.model import DataSource, JobSpec, Offer
-from spotrunner.core.money import HOUR_S, affordable_s, usd
+from spotrunner.core.money import HOUR_S, usd
 from spotrunner.ports import Misconfigured, NotAuthorized
 from spotrunner.web.deps import Deps
+from spotrunner.web.offers import pays_start, start_s
 from spotrunner.web.schema import bucket_and_prefix
 
 _CENT_USD_MICROS = 10_000
@@ -100,19 +100,17 @@ def _why_not_there(deps: Deps, data: DataSource) -> str | None:
 
 
 def _budget(deps: Deps, spec: JobSpec, offers: tuple[Offer, ...]) -> Iterator[Problem]:
-    """The same sum as core/place makes before a launch, for the cheapest pool that there is."""
-    now, limits = deps.clock.now(), deps.limits
-    found = candidates(spec, offers, (), now, limits)
-    cheapest = next((each.offer for each in found if each.left_out is None), None)
-    if cheapest is None or spec.budget_usd_micros is None:
+    """A start on the offer that needs the least in reserve, as core/place will count it."""
+    wanted = [offer for offer in offers if offer.market is spec.market]
+    least = min(wanted, key=lambda offer: offer.dearest_usd_micros_hour, default=None)
+    if least is None or spec.budget_usd_micros is None or pays_start(spec, least, deps.limits):
         return
-    need_s = limits.boot_allowance_s + limits.boot_slack_s
-    dearest = cheapest.dearest_usd_micros_hour
-    if affordable_s(spec.budget_usd_micros, dearest, need_s) < need_s:
-        # Up to a whole cent, so that the number named is surely enough.
-        need = -(-need_s * dearest // (HOUR_S * _CENT_USD_MICROS)) * _CENT_USD_MICROS
-        yield Problem(
-            key="budget",
-            message=f"{usd(spec.budget_usd_micros)} does not pay a start: the first {need_s} s on"
-            f" {cheapest.pool} need {need / 1_000_000:.2f} USD in reserve",
-        )
+    need_s = start_s(deps.limits)
+    # Up to a whole cent, so that the number named is surely enough.
+    per_cent = HOUR_S * _CENT_USD_MICROS
+    cents = -(-need_s * least.dearest_usd_micros_hour // per_cent)
+    yield Problem(
+        key="budget",
+        message=f"{usd(spec.budget_usd_micros)} does not pay a start: the first {need_s} s on"
+        f" {least.pool} need {cents / 100:.2f} USD in reserve",
+    )

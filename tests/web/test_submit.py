@@ -250,6 +250,15 @@ def test_a_pool_that_refused_a_launch_is_left_out_with_its_reason(api: Api) -> N
     assert second["chosen"]
 
 
+def test_an_offer_that_the_budget_does_not_start_is_left_out(api: Api) -> None:
+    rows = api.post("/v1/offers", a_job(budget="0.20"))["offers"]
+    left_out = {row["instance_type"]: row["left_out"] for row in rows}
+    assert left_out == {
+        "g4dn.xlarge": None,
+        "g5.xlarge": "the budget does not pay a first step of it",
+    }
+
+
 def test_an_image_without_a_gpu_is_a_warning(api: Api) -> None:
     answer = api.post("/v1/offers", a_job(image="tensorflow/tensorflow:2.20.0-gpu"))
     (warning,) = answer["warnings"]
