@@ -70,17 +70,14 @@ class AwsSites:
 
     def _look_up(self, region: str) -> Site:
         client = self._aws.ec2(region)
-        subnets = _subnets(client, region)
-        vpcs = sorted({subnet["VpcId"] for subnet in subnets})
-        if len(vpcs) > 1:
-            raise Misconfigured(
-                f"the subnets in {region} with the tag {SUBNET_TAG} are of several VPCs"
-                f" ({', '.join(vpcs)}): tag those of one"
-            )
+        with by_meaning():
+            pages = client.get_paginator("describe_subnets").paginate()
+            every = [subnet for page in pages for subnet in page["Subnets"]]
+        vpc, subnets = choose_subnets(region, every)
         return Site(
             region=region,
-            subnets=_by_zone(subnets),
-            security_group_ids=_groups(client, region, vpcs[0], self._security_groups),
+            subnets=subnets,
+            security_group_ids=_groups(client, region, vpc, self._security_groups),
             instance_profile=self._instance_profile,
         )
 
@@ -98,24 +95,23 @@ class AwsSites:
 # -- look-ups ----------------------------------------------------------------------------------
 
 
-def _subnets(client: EC2Client, region: str) -> list[SubnetTypeDef]:
-    with by_meaning():
-        pages = client.get_paginator("describe_subnets").paginate()
-        every = [subnet for page in pages for subnet in page["Subnets"]]
+def choose_subnets(region: str, every: Sequence[SubnetTypeDef]) -> tuple[str, Mapping[str, str]]:
+    """The VPC, and of each zone the subnet with the most addresses left. Raises Misconfigured."""
     tagged = [s for s in every if any(tag.get("Key") == SUBNET_TAG for tag in s.get("Tags", ()))]
     found = tagged or [subnet for subnet in every if subnet.get("DefaultForAz")]
-    if not found:
+    vpcs = sorted({subnet["VpcId"] for subnet in found})
+    if not vpcs:
         raise Misconfigured(
             f"{region} has no default VPC and no subnet with the tag {SUBNET_TAG}: tag one a zone,"
             " or make a default VPC (aws ec2 create-default-vpc)"
         )
-    return found
-
-
-def _by_zone(subnets: Sequence[SubnetTypeDef]) -> Mapping[str, str]:
-    """One subnet a zone: the one with the most addresses left."""
-    ordered = sorted(subnets, key=lambda s: (s.get("AvailableIpAddressCount", 0), s["SubnetId"]))
-    return {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in ordered}
+    if len(vpcs) > 1:
+        raise Misconfigured(
+            f"the subnets in {region} with the tag {SUBNET_TAG} are of several VPCs"
+            f" ({', '.join(vpcs)}): tag those of one"
+        )
+    found.sort(key=lambda subnet: (subnet.get("AvailableIpAddressCount", 0), subnet["SubnetId"]))
+    return vpcs[0], {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in found}
 
 
 def _groups(client: EC2Client, region: str, vpc: str, wanted: Sequence[str]) -> tuple[str, ...]:
