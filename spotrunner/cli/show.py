@@ -63,7 +63,7 @@ def _progress(job: Json) -> str | None:
 
 def _metrics(report: Json | None) -> str | None:
     metrics = report["metrics"] if report else {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
 
 
 def _last_report(report: Json | None, job: Json, now: str) -> str | None:
