@@ -172,8 +172,18 @@ def _located(error: Mapping[str, Any], document: Document, model: type[Any]) -> 
     # Below a union pydantic's path goes on with the branch it tried: the file ends before that.
     while path and path not in document.lines:
         path = path[:-1]
-    message = _sentence(error)
-    return Problem(message=message, key=dotted(path), line=document.line_of(path))
+    return Problem(
+        message=_sentence(error),
+        key=dotted(path),
+        line=document.line_of(path),
+        hint="put it in quotes" if _unquoted(error) else "",
+    )
+
+
+def _unquoted(error: Mapping[str, Any]) -> bool:
+    """YAML reads 12, 1.5, yes and 2026-11-01 as something else than text."""
+    found = error.get("input")
+    return error["type"] == "string_type" and not isinstance(found, (dict, list, tuple, type(None)))
 
 
 def _keys_hint(word: str, names: Sequence[str]) -> str:

@@ -1,0 +1,291 @@
+"""The commands about jobs that are there, against the real API: one job in the middle of its
+story, after an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from spotrunner.core.model import Command, CommandVerb, EndReason, Event
+from spotrunner.core.states import AttemptState, JobState
+from spotrunner.ports import Changes
+from tests.build import JOB, OFFERS, a_job, a_notice, a_report, a_spec, an_attempt, at
+from tests.cli.conftest import Behind, Run, Serve, written
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+@pytest.fixture
+def story(behind: Behind) -> Behind:
+    """20 minutes in: one attempt was interrupted, the second trains."""
+    first = an_attempt(
+        1,
+        AttemptState.ENDED,
+        end_reason=EndReason.INTERRUPTED,
+        ended_at=at(900),
+        step_after=150,
+        cost_usd_micros=40_000,
+        notice=a_notice(880),
+    )
+    second = an_attempt(
+        2, intent_s=800, launched_s=810, first_step_s=900, offer=OFFERS[1], step_before=150
+    )
+    spec = a_spec(envs=(("API_KEY", "s3cr3t"),), budget_usd_micros=2_000_000)
+    placed = Event(
+        at=at(1),
+        job_id=JOB,
+        subject=first.id,
+        kind="placed",
+        why="the cheapest of 3 offers",
+        data={"usd_hour": 0.16, "none": None},
+    )
+    submitted = Event(at=at(0), job_id=JOB, subject=JOB, kind="submitted", why="you want it")
+    behind.store.add_job(a_job(JobState.ACTIVE, spec=spec), [submitted])
+    epoch = behind.store.lead("a test")
+    behind.store.write(epoch, Changes(attempts=(first, second), events=(placed,)))
+    behind.mailbox.post_report(
+        a_report(
+            second.id,
+            1195,
+            step=300,
+            total_steps=2300,
+            steps_per_s=3.2,
+            metrics=(("loss", 0.41),),
+            committed_step=250,
+            committed_s=1150,
+        )
+    )
+    behind.mailbox.boxes()
+    behind.clock.advance(1200)
+    return behind
+
+
+LS = """\
+JOB          STATE           STEP               COST  SAVED  RECOVERIES  LAST CHECKPOINT    AGE
+digits-7f3a  active (train)  300/2300 (13%)  $0.0584    69%           1  step 250, 50s ago  20m
+"""
+
+SHOW = """\
+job          digits-7f3a
+state        active (train)
+submitted    11-01 12:00:00 UTC
+image        tensorflow/tensorflow:2.17.0-gpu
+asks for     spot: g4dn.xlarge
+in           us-east-1, eu-west-1
+run          python train.py
+envs         API_KEY
+step         300/2300 (13%), 3.2 a second, done in 10m
+metrics      loss 0.41
+checkpoint   step 250, 50s ago
+last report  5s ago, from digits-7f3a.2
+cost         $0.0584 (on-demand $0.1878, saved 69%)
+budget       $2.00: $0.2621 reserved, $1.68 left
+
+ATTEMPT        POOL                    MARKET     $/H  STATE                FROM            FOR  \
+STEPS        COST
+digits-7f3a.1  us-east-1a/g4dn.xlarge  spot    0.1600  ended (interrupted)  11-01 12:00:05  14m  \
+0 to 150  $0.0400
+digits-7f3a.2  us-east-1b/g4dn.xlarge  spot    0.1700  running (train)      11-01 12:13:30  6m   \
+from 150  $0.0184
+"""
+
+EXPLAIN = """\
+TIME (UTC)      WHO            WHAT       WHY
+11-01 12:00:00  digits-7f3a    submitted  you want it
+11-01 12:00:01  digits-7f3a.1  placed     the cheapest of 3 offers (usd_hour 0.16)
+"""
+
+
+def test_ls_of_nothing_says_how_to_begin(run: Run) -> None:
+    said = run("ls")
+    assert (said.code, said.out) == (0, "")
+    assert said.err == "no jobs yet; submit one: spotrunner submit FILE\n"
+    assert json.loads(run("ls", "-o", "json").out)["jobs"] == []
+
+
+@pytest.mark.usefixtures("story")
+def test_ls(run: Run) -> None:
+    assert run("ls").out == LS
+
+
+def test_ls_open_leaves_out_what_is_over(story: Behind, run: Run) -> None:
+    story.store.add_job(a_job(JobState.SUCCEEDED, id="old-aaaa"), [])
+    assert len(run("ls").out.splitlines()) == 3
+    assert run("ls", "--open").out == LS
+    ids = [job["id"] for job in json.loads(run("ls", "--open", "-o", "json").out)["jobs"]]
+    assert ids == [JOB]
+
+
+@pytest.mark.usefixtures("story")
+def test_show(run: Run) -> None:
+    assert run("show", "digits").out == SHOW
+
+
+@pytest.mark.usefixtures("story")
+def test_no_command_tells_a_secret(run: Run) -> None:
+    for command in ("ls", "show", "explain"):
+        arguments = [command] if command == "ls" else [command, JOB]
+        for output in ("table", "json"):
+            said = run(*arguments, "-o", output)
+            assert said.code == 0
+            assert "s3cr3t" not in said.out + said.err
+
+
+def test_looking_at_a_job_makes_its_reports_come_faster(story: Behind, run: Run) -> None:
+    run("show", JOB)
+    job = story.store.job(JOB)
+    assert job is not None
+    assert job.watched_until is not None
+
+
+@pytest.mark.usefixtures("story")
+def test_explain(run: Run) -> None:
+    said = run("explain", JOB)
+    assert said.out == EXPLAIN
+    assert said.err == "it is not over yet\n"
+    told = json.loads(run("explain", JOB, "-o", "json").out)
+    assert [event["kind"] for event in told["events"]] == ["submitted", "placed"]
+    assert told["over"] is False
+
+
+@pytest.mark.parametrize("verb", [CommandVerb.CANCEL, CommandVerb.CHECKPOINT])
+def test_a_wish_is_written_down_and_wakes_the_daemon(
+    story: Behind, run: Run, verb: CommandVerb
+) -> None:
+    said = run(verb.value, "digits")
+    assert said.code == 0
+    assert JOB in said.err
+    assert story.store.commands() == (Command(id=1, at=story.clock.now(), job_id=JOB, verb=verb),)
+    assert story.wakes
+
+
+def test_one_wrong_name_of_several_changes_nothing(story: Behind, run: Run) -> None:
+    said = run("cancel", JOB, "digits-7f3b")
+    assert said.code == 2
+    assert said.err == "spotrunner: there is no job digits-7f3b; did you mean digits-7f3a?\n"
+    assert not story.store.commands()
+
+
+def test_what_is_over_cannot_be_cancelled(behind: Behind, run: Run) -> None:
+    behind.store.add_job(a_job(JobState.SUCCEEDED), [])
+    said = run("cancel", JOB)
+    assert said.code == 1
+    assert said.err == f"spotrunner: {JOB} is over: it succeeded\n"
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize("command", ["show", "logs", "explain", "cancel", "checkpoint"])
+def test_an_unknown_job_is_bad_input(run: Run, command: str) -> None:
+    said = run(command, "no/such job")
+    assert said.code == 2
+    assert said.err.startswith("spotrunner: ")
+
+
+# -- logs --------------------------------------------------------------------------------------
+
+LOGS = f"""\
+==> {JOB}.1 <==
+epoch 1
+half a line
+==> {JOB}.2 <==
+resumed from 150
+step 200
+"""
+
+
+def test_logs_say_whose_they_are(story: Behind, run: Run) -> None:
+    story.log(f"{JOB}.1", 1, "epoch 1\nhalf")
+    story.log(f"{JOB}.1", 2, " a line")
+    story.log(f"{JOB}.2", 1, "resumed from 150\nstep 200\n")
+    assert run("logs", JOB).out == LOGS
+    assert run("logs", JOB, "-a", "2").out == LOGS[LOGS.index(f"==> {JOB}.2") :]
+    told = [json.loads(line) for line in run("logs", JOB, "-o", "json").out.splitlines()]
+    assert [chunk["attempt"] for chunk in told] == [f"{JOB}.1", f"{JOB}.2"]
+
+
+@pytest.mark.usefixtures("story")
+def test_logs_of_nobody_are_said_to_be_none(run: Run) -> None:
+    said = run("logs", JOB)
+    assert (said.code, said.out) == (0, "")
+    assert said.err == "it has written nothing yet; wait for it: add -f\n"
+
+
+@pytest.mark.usefixtures("story")
+def test_logs_of_an_unknown_attempt(run: Run) -> None:
+    said = run("logs", JOB, "-a", "7")
+    assert said.code == 2
+    assert said.err == f"spotrunner: there is no attempt 7; there is {JOB}.1, {JOB}.2\n"
+
+
+def test_following_ends_with_the_job(behind: Behind, run: Run) -> None:
+    done = an_attempt(1, AttemptState.ENDED, end_reason=EndReason.DONE, ended_at=at(900))
+    behind.store.add_job(a_job(JobState.SUCCEEDED), [])
+    behind.store.write(behind.store.lead("a test"), Changes(attempts=(done,)))
+    behind.log(done.id, 1, "step 1\n")
+    assert run("logs", "-f", JOB).out == f"==> {done.id} <==\nstep 1\n"
+
+
+def test_following_shows_what_comes_and_ends_with_the_job(behind: Behind, run: Run) -> None:
+    """Its first call says that somebody looks; then comes more, and the end."""
+    trains, store = an_attempt(1), behind.store
+    store.add_job(a_job(JobState.ACTIVE), [])
+    epoch = store.lead("a test")
+    store.write(epoch, Changes(attempts=(trains,)))
+    behind.log(trains.id, 1, "step 1\n")
+
+    def finish() -> None:
+        seen = False
+        for _ in range(1000):
+            job = store.job(JOB)
+            seen = job is not None and job.watched_until is not None
+            if seen:
+                break
+            threading.Event().wait(0.01)
+        behind.log(trains.id, 2, "step 2\n")
+        over = dataclasses.replace(a_job(JobState.SUCCEEDED), ended_at=at(900))
+        done = an_attempt(1, AttemptState.ENDED, end_reason=EndReason.DONE, ended_at=at(900))
+        store.write(epoch, Changes(jobs=(over,), attempts=(done,)))
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    said = run("logs", "-f", JOB)
+    finishing.join()
+    assert said.out == f"==> {trains.id} <==\nstep 1\nstep 2\n"
+    assert said.code == 0
+
+
+def test_following_outlives_a_restart_of_the_daemon(
+    behind: Behind, run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The new one has another port; api.json says which."""
+    trains, store = an_attempt(1), behind.store
+    store.add_job(a_job(JobState.ACTIVE), [])
+    epoch = store.lead("a test")
+    store.write(epoch, Changes(attempts=(trains,)))
+    behind.log(trains.id, 1, "step 1\n")
+    first = serve()
+    api_file = written(tmp_path, first.url)
+    monkeypatch.setenv("SPOTRUNNER_API_FILE", str(api_file))
+
+    def restart() -> None:
+        for _ in range(1000):
+            job = store.job(JOB)
+            if job is not None and job.watched_until is not None:
+                break
+            threading.Event().wait(0.01)
+        first.stop()
+        done = an_attempt(1, AttemptState.ENDED, end_reason=EndReason.DONE, ended_at=at(900))
+        store.write(epoch, Changes(jobs=(a_job(JobState.SUCCEEDED),), attempts=(done,)))
+        behind.log(trains.id, 2, "step 2\n")
+        written(tmp_path, serve().url)
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    said = run("logs", "-f", JOB)
+    restarting.join()
+    assert said.out == f"==> {trains.id} <==\nstep 1\nstep 2\n"
+    assert said.code == 0

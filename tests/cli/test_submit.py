@@ -1,0 +1,215 @@
+"""`submit` against the real API: what is shown, what is sent, and what stops it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from spotrunner.core.model import DataSource, Market
+from spotrunner.ports import Changes
+from tests.build import a_refusal
+from tests.cli.conftest import Behind, Run, written
+
+JOB = """\
+name: digits
+resources:
+  instance_types: [g4dn.xlarge]
+  regions: [us-east-1, eu-west-1]
+image: tensorflow/tensorflow:2.17.0-gpu
+workdir: src
+envs: {BUCKET: null, API_KEY: s3cr3t}
+data:
+  - {source: "s3://${BUCKET}/digits/", target: digits}
+run: python train.py
+budget: 2.00
+"""
+
+OFFERS = """\
+    REGION     ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED
+->  us-east-1  us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%
+    us-east-1  us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%
+    eu-west-1  eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%
+"""
+
+FACTS = """\
+-> the cheapest of 3 offers at 0.1600 USD/h, 70% below on-demand
+workdir: 1 file, 100 bytes to upload
+budget: $2.00, which is 12h 30m at this price
+"""
+
+LEFT_OUT = """\
+    REGION     ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED  LEFT OUT
+    us-east-1  us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%  cooling down until \
+12:10:00: no
+->  us-east-1  us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%
+    eu-west-1  eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%
+"""
+
+NEXT = """\
+submitted {id}
+  follow it:   spotrunner logs -f {id}
+  look at it:  spotrunner show {id}
+  its story:   spotrunner explain {id}
+  stop it:     spotrunner cancel {id}
+"""
+
+GIVEN = ("--env", "BUCKET=data-bucket")
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "train.py").write_text("x")
+    file = tmp_path / "job.yaml"
+    file.write_text(JOB)
+    return file
+
+
+@pytest.mark.usefixtures("here")
+def test_a_job_is_shown_its_offers_and_submitted(behind: Behind, run: Run, job_file: Path) -> None:
+    said = run("submit", job_file, *GIVEN, "-y")
+    (job,) = behind.store.jobs()
+    assert said.out == OFFERS
+    assert said.err == FACTS + NEXT.format(id=job.id)
+    assert said.code == 0
+    assert job.spec.name == "digits"
+    assert job.spec.instance_types == ("g4dn.xlarge",)
+    assert dict(job.spec.envs) == {"API_KEY": "s3cr3t", "BUCKET": "data-bucket"}
+    assert job.spec.data == (DataSource(source="s3://data-bucket/digits/", target="digits"),)
+    assert job.spec.budget_usd_micros == 2_000_000
+    assert job.spec.market is Market.SPOT
+
+
+@pytest.mark.usefixtures("here")
+def test_the_workdir_lies_in_the_bucket_under_its_digest(
+    behind: Behind, run: Run, job_file: Path
+) -> None:
+    run("submit", job_file, *GIVEN, "-y")
+    (job,) = behind.store.jobs()
+    key = f"jobs/{job.id}/workdir/{job.spec.workdir_sha256}.tar.gz"
+    assert hashlib.sha256(behind.home.get(key).body).hexdigest() == job.spec.workdir_sha256
+
+
+@pytest.mark.usefixtures("here")
+def test_a_dry_run_submits_nothing(behind: Behind, run: Run, job_file: Path) -> None:
+    said = run("submit", job_file, *GIVEN, "--dry-run")
+    assert (said.code, said.out) == (0, OFFERS)
+    assert said.err == FACTS + "nothing was submitted\n"
+    assert not behind.store.jobs()
+    assert not list(behind.home.list(""))
+
+
+@pytest.mark.usefixtures("here")
+def test_the_same_as_json(behind: Behind, run: Run, job_file: Path) -> None:
+    said = run("submit", job_file, *GIVEN, "-y", "-o", "json")
+    told = json.loads(said.out)
+    (job,) = behind.store.jobs()
+    assert told["job"]["id"] == job.id
+    assert [offer["chosen"] for offer in told["offers"]] == [True, False, False]
+    assert told["workdir"]["sha256"] == job.spec.workdir_sha256
+    assert said.err == ""
+    assert "s3cr3t" not in said.out
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_left_out_says_why(behind: Behind, run: Run, job_file: Path) -> None:
+    epoch = behind.store.lead("a test")
+    behind.store.write(epoch, Changes(refusals=(a_refusal("us-east-1a"),)))
+    said = run("submit", job_file, *GIVEN, "--dry-run")
+    assert said.out == LEFT_OUT
+
+
+@pytest.mark.usefixtures("here")
+def test_where_nothing_can_be_had_now_the_job_waits(
+    behind: Behind, run: Run, job_file: Path
+) -> None:
+    epoch = behind.store.lead("a test")
+    zones = ("us-east-1a", "us-east-1b", "eu-west-1a")
+    refusals = tuple(a_refusal(zone) for zone in zones)
+    behind.store.write(epoch, Changes(refusals=refusals))
+    said = run("submit", job_file, *GIVEN, "-y")
+    assert said.code == 0
+    assert said.err.startswith("none of 3 offers can be taken: ")
+    assert ": the job will wait\n" in said.err
+    assert len(behind.store.jobs()) == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_nobody_to_ask_submits_nothing(behind: Behind, run: Run, job_file: Path) -> None:
+    said = run("submit", job_file, *GIVEN)
+    assert said.code == 2
+    assert said.err == (
+        "spotrunner: nobody can be asked (stdin is no terminal): add -y, or --dry-run to look\n"
+    )
+    assert not behind.store.jobs()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("BUCKET: null", "BUCKET: other", ":9: data.0.source: s3://other/digits/ cannot be read"),
+        (
+            "s3://${BUCKET}/digits/",
+            "s3://${BUCKET}/none/",
+            ":9: data.0.source: there is nothing in",
+        ),
+        (
+            "[g4dn.xlarge]",
+            "[p3.2xlarge]",
+            ":3: resources.instance_types.0: p3.2xlarge needs an image of your own;",
+        ),
+        (
+            "[g4dn.xlarge]",
+            "[p4d.24xlarge]",
+            ":3: resources.instance_types.0: p4d.24xlarge is not offered in us-east-1, eu-west-1;"
+            " the nearest type offered there is",
+        ),
+        (
+            "[us-east-1, eu-west-1]",
+            "[us-east-1, us-west-2]",
+            ":4: resources.regions.1: the daemon does not use us-west-2; it uses us-east-1,",
+        ),
+        ("budget: 2.00", "budget: 0.01", ":11: budget: 0.0100 USD does not pay a start"),
+    ],
+)
+def test_what_only_the_daemon_knows_to_be_wrong_has_its_line(
+    behind: Behind, run: Run, job_file: Path, old: str, new: str, words: str
+) -> None:
+    job_file.write_text(JOB.replace(old, new))
+    given = GIVEN if "BUCKET: null" in job_file.read_text() else ()
+    said = run("submit", job_file, *given, "-y")
+    assert said.code == 2
+    assert said.out == ""
+    assert f"{job_file}{words}" in said.err
+    assert not behind.store.jobs()
+    assert not list(behind.home.list(""))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_wrong_file_is_wrong_before_anybody_is_asked(
+    behind: Behind, run: Run, job_file: Path, tmp_path: Path
+) -> None:
+    job_file.write_text(JOB.replace("run:", "runn:"))
+    said = run("submit", job_file, "--api-file", tmp_path / "none.json")
+    assert said.code == 2
+    assert said.err == (
+        f"{job_file}:1: run: missing\n"
+        f"{job_file}:7: envs.BUCKET: has no value; give it there or with --env BUCKET=VALUE\n"
+        f"{job_file}:10: runn: unknown key; did you mean run?\n"
+    )
+
+
+def test_without_a_daemon_one_line_says_how_to_start_it(
+    run: Run, job_file: Path, tmp_path: Path
+) -> None:
+    api_file = written(tmp_path, "http://127.0.0.1:9")
+    said = run("submit", job_file, *GIVEN, "-y", "--api-file", api_file)
+    assert said.code == 3
+    assert said.err == (
+        "spotrunner: the daemon is not running (nobody answers at http://127.0.0.1:9);"
+        " start it: spotrunner daemon --config FILE\n"
+    )
