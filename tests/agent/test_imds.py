@@ -70,9 +70,12 @@ def test_a_401_that_stays_is_unknown(imds: Imds, imds_server: ImdsServer) -> Non
 
 @pytest.mark.parametrize("status", [400, 403, 429, 500, 503])
 def test_a_refusal_is_unknown_not_none(imds: Imds, imds_server: ImdsServer, status: int) -> None:
-    imds_server.script.fails[INSTANCE_ACTION] = status
+    for path in (INSTANCE_ACTION, ATTEMPT):
+        imds_server.script.fails[path] = status
     with pytest.raises(ImdsUnknown):
         imds.notice()
+    with pytest.raises(ImdsUnknown):
+        imds.attempt()
 
 
 @pytest.mark.parametrize("path", ["api/token", INSTANCE_ACTION])

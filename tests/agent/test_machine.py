@@ -591,6 +591,25 @@ def test_a_fenced_agent_kills_its_trainer_and_writes_nothing_more(told: Told) ->
     assert told.count(w.Commit) == 1
 
 
+def test_a_fenced_trainer_that_finishes_all_the_same_changes_nothing(told: Told) -> None:
+    told.trains()
+    told.on(w.Fenced())
+    told.on(w.TrainerExited(code=0))
+    assert told.last_report.phase is Phase.FENCED
+    assert told.count(w.CommitOutputs) == 0
+    assert told.count(w.TakeHead) == 1
+
+
+def test_a_fenced_agent_ships_no_more_logs(told: Told) -> None:
+    told.trains()
+    told.wait_until(10)
+    shipped = told.count(w.ShipLogs)
+    told.on(w.Fenced())
+    told.on(w.TrainerExited(code=137))
+    told.wait_until(25)
+    assert told.count(w.ShipLogs) == shipped > 0
+
+
 def test_farewells_that_find_no_mailbox_do_not_keep_the_power_on(told: Told) -> None:
     told.trains()
     told.on(w.TrainerExited(code=3))
