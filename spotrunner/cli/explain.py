@@ -23,7 +23,8 @@ def explain(
     if output is Output.JSON:
         print_json({"events": events, "over": page["over"]})
         return
-    display(table(["TIME (UTC)", "WHO", "WHAT", "WHY"], [_row(event) for event in events]))
+    headers = ["TIME (UTC)", "WHO", "WHAT", "WHY"]
+    display(table(headers, [_row(event) for event in events], whole=headers[:3]))
     if not page["over"]:
         say("it is not over yet")
 

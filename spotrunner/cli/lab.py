@@ -108,7 +108,7 @@ def status(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> 
         say("no instances")
         return
     headers = ["INSTANCE", "ZONE", "TYPE", "MARKET", "STATE", "LAUNCHED", "ATTEMPT"]
-    display(table(headers, [_instance(row) for row in found["instances"]]))
+    display(table(headers, [_instance(row) for row in found["instances"]], whole=headers))
 
 
 @lab.command()

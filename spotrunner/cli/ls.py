@@ -25,7 +25,7 @@ def ls(
     else:
         headers = ["JOB", "STATE", "STEP", "COST", "SAVED", "RECOVERIES", "LAST CHECKPOINT", "AGE"]
         rows = [_row(job, answer["now"]) for job in jobs]
-        display(table(headers, rows, right=("COST", "SAVED", "RECOVERIES")))
+        display(table(headers, rows, right=("COST", "SAVED", "RECOVERIES"), whole=("JOB",)))
 
 
 def _row(job: dict[str, Any], now: str) -> list[str | None]:

@@ -48,9 +48,11 @@ def table(
     headers: Sequence[str],
     rows: Iterable[Sequence[str | None]],
     right: Collection[str] = (),
+    whole: Collection[str] = (),
 ) -> Table:
-    """Plain columns, two spaces apart. Headers in `right` are of numbers, which go to the right; a
-    cell that is None is a dash."""
+    """Plain columns, two spaces apart. Headers in `right` are of numbers, which go to the right;
+    those in `whole` are of names that people copy, which no terminal is too narrow for; a cell
+    that is None is a dash."""
     from rich.table import Table
     from rich.text import Text
 
@@ -60,7 +62,7 @@ def table(
             header,
             justify="right" if header in right else "left",
             overflow="fold",
-            no_wrap=not sys.stdout.isatty(),
+            no_wrap=header in whole or header in right or not sys.stdout.isatty(),
         )
     for row in rows:
         grid.add_row(*(Text("-" if cell is None else cell) for cell in row))

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 def show(
     job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
 ) -> None:
-    """Show a job: progress, money, checkpoints, and every attempt with its price and its end."""
+    """Show a job: progress, money, checkpoints, and each attempt (#) with its price and end."""
     from spotrunner.cli.api import find
     from spotrunner.cli.output import display, pairs, print_json, table
 
@@ -22,9 +22,9 @@ def show(
         return
     display(pairs(_facts(answer)))
     if answer["attempts"]:
-        headers = ["ATTEMPT", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
+        headers = ["#", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
         rows = [_attempt(attempt, answer["now"]) for attempt in answer["attempts"]]
-        display("", table(headers, rows, right=("$/H", "COST")))
+        display("", table(headers, rows, right=("#", "$/H", "COST"), whole=("POOL",)))
 
 
 def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
@@ -101,7 +101,7 @@ def _attempt(attempt: Json, now: str) -> list[str | None]:
     what = attempt["end_reason"] or attempt["ending"] or attempt["phase"]
     before, after = attempt["step_before"], attempt["step_after"]
     return [
-        attempt["id"],
+        str(attempt["generation"]),
         attempt["pool"],
         attempt["market"],
         words.usd_hour(attempt["price_usd_hour"]),

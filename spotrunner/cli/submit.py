@@ -125,7 +125,8 @@ def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any])
     if not any(offer["left_out"] for offer in offers):
         headers.remove("LEFT OUT")
     rows = [_row(offer)[: len(headers)] for offer in offers]
-    display(table(headers, rows, right=("$/H", "ON-DEMAND", "SAVED")))
+    numbers, names = ("$/H", "ON-DEMAND", "SAVED"), ("REGION", "ZONE", "TYPE")
+    display(table(headers, rows, right=numbers, whole=names))
     chosen = next((offer for offer in offers if offer["chosen"]), None)
     say(f"-> {answer['why']}" if chosen else f"{answer['why']}: the job will wait")
     for line in (*_facts(submission, packed, chosen), *submission.warnings):

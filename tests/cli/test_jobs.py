@@ -85,11 +85,11 @@ last report  5s ago, from digits-7f3a.2
 cost         $0.0584 (on-demand $0.1878, saved 69%)
 budget       $2.00: $0.2621 reserved, $1.68 left
 
-ATTEMPT        POOL                    MARKET     $/H  STATE                FROM            FOR  \
+#  POOL                    MARKET     $/H  STATE                FROM            FOR  \
 STEPS        COST
-digits-7f3a.1  us-east-1a/g4dn.xlarge  spot    0.1600  ended (interrupted)  11-01 12:00:05  14m  \
+1  us-east-1a/g4dn.xlarge  spot    0.1600  ended (interrupted)  11-01 12:00:05  14m  \
 0 to 150  $0.0400
-digits-7f3a.2  us-east-1b/g4dn.xlarge  spot    0.1700  running (train)      11-01 12:13:30  6m   \
+2  us-east-1b/g4dn.xlarge  spot    0.1700  running (train)      11-01 12:13:30  6m   \
 from 150  $0.0184
 """
 
