@@ -99,6 +99,11 @@ class LocalInstance:
         """False when its supervisor is gone, and with it the machine."""
         return self._supervisor is not None and self._supervisor.poll() is None
 
+    @property
+    def off_at(self) -> dt.datetime | None:
+        """When `shutdown`'s timer runs out, if one runs."""
+        return self._off_at
+
     def is_due_off(self, now: dt.datetime) -> bool:
         """Whether `shutdown`'s timer has run out; True once."""
         if self._off_at is None or now < self._off_at:

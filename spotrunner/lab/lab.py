@@ -78,8 +78,8 @@ class Lab:
             clock=self.clock,
             gate=self.gate,
             wake=self.hypervisor.wake,
-            late=lambda since: self._mail.late(self._attempts(), since),
-            behind=lambda: self._mail.behind(self._attempts()),
+            late=lambda since: self._mail.late(self._timers(), since),
+            behind=lambda: self._mail.behind(self._timers()),
             make_round=self._make_round,
         )
 
@@ -148,15 +148,14 @@ class Lab:
 
     # -- what a skip needs -----------------------------------------------------------------
 
-    def _attempts(self) -> list[str]:
-        """Those that have a running instance."""
+    def _timers(self) -> Mapping[str, dt.datetime | None]:
+        """When the instance of each attempt would power itself off; those that run only."""
         local = self.hypervisor.instances
-        tags = [
-            dict(record.tags)
+        return {
+            dict(record.tags).get("spotrunner:attempt", ""): local[record.id].off_at
             for record in self.world.ask(World.truth)
             if record.id in local and record.stage is Stage.RUNNING
-        ]
-        return [each["spotrunner:attempt"] for each in tags if "spotrunner:attempt" in each]
+        }
 
     def _make_round(self) -> bool:
         try:

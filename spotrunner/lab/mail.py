@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,6 +31,14 @@ def owner_client(url: str, service: str, region: str) -> Any:
 _SIGNATURE = {"s3": "s3v4"}
 
 
+# A timer counts whole minutes, rounded down.
+_TIMER_SLACK = dt.timedelta(seconds=90)
+
+
+def _time(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 class Mail:
     """`s3` is a client of the lab's own endpoint."""
 
@@ -47,23 +55,23 @@ class Mail:
             if (at := self._reported_at(attempt)) is not None and at < since
         )
 
-    def behind(self, attempts: Iterable[str]) -> tuple[str, ...]:
-        """Those of the attempts that have not reported yet, or not read their newest order."""
-        return tuple(attempt for attempt in attempts if not self._has_read(attempt))
+    def behind(self, timers: Mapping[str, dt.datetime | None]) -> tuple[str, ...]:
+        """Those of the attempts that have not reported yet, have not read their newest order, or
+        have not set the timer of their machine by it."""
+        return tuple(name for name, timer in timers.items() if not self._follows(name, timer))
 
-    def _has_read(self, attempt: str) -> bool:
+    def _follows(self, attempt: str, timer: dt.datetime | None) -> bool:
         order = self._letter(f"mail/orders/{attempt}.json")
         report = self._letter(f"mail/reports/{attempt}/0.json")
         if order is None or report is None:
             # Without an order the daemon is through with it, and its letters have been moved.
             return order is None
-        return bool(report["order_n"] >= order["n"])
+        has_read = bool(report["order_n"] >= order["n"])
+        return has_read and (timer is None or timer >= _time(order["paid_until"]) - _TIMER_SLACK)
 
     def _reported_at(self, attempt: str) -> dt.datetime | None:
         report = self._letter(f"mail/reports/{attempt}/0.json")
-        if report is None:
-            return None
-        return dt.datetime.fromisoformat(report["at"].replace("Z", "+00:00"))
+        return None if report is None else _time(report["at"])
 
     def _letter(self, key: str) -> Any:
         """None where there is none."""

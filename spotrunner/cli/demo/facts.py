@@ -91,7 +91,7 @@ def problems(found: Mapping[str, Any], noticed: Sequence[str]) -> list[str]:
 
 def _ondemand_usd(told: Told) -> float:
     """One instance of the cheapest type, on demand, from the first launch to the job's end."""
-    launches = [instant(each["launched_at"]) for each in told.job["attempts"]]
+    launches = [instant(each["from"]) for each in told.job["attempts"]]
     ended_at = instant(told.job["job"]["ended_at"])
     assert ended_at is not None, "the job is over"
     first = min(at for at in launches if at is not None)
@@ -101,11 +101,11 @@ def _ondemand_usd(told: Told) -> float:
 def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": attempt["id"],
-        "pool": f"{attempt['zone']}/{attempt['instance_type']}",
+        "pool": attempt["pool"],
         "market": attempt["market"],
         "price_usd_hour": attempt["price_usd_hour"],
-        "from": attempt["launched_at"],
-        "to": attempt["ended_at"],
+        "from": attempt["from"],
+        "to": attempt["to"],
         "ended": attempt["end_reason"],
         "cost_usd": attempt["cost_usd"],
     }

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,11 @@ class Play:
         self._interruptions.append(Interruption(attempt=attempt["id"], notice=notice, at=at))
 
     def _skip(self) -> None:
-        self.stage.lab.skip(SKIPPED_S)
+        """While it lasts we go on looking: the agent of a job that is watched follows at once."""
+        with ThreadPoolExecutor(1) as executor:
+            skip = executor.submit(self.stage.lab.skip, SKIPPED_S)
+            self._until(skip.done)
+        skip.result()
         instance = self._held()[1]["instance_id"]
         rows = self.stage.lab.status()["instances"]
         self._role_keys = next(row["role_keys"] for row in rows if row["id"] == instance)
@@ -131,7 +136,7 @@ class Play:
 
     def _is_empty(self) -> bool:
         return not self.stage.lab.leftovers()["instances"] and all(
-            attempt["ended_at"] for attempt in self._detail["attempts"]
+            attempt["to"] for attempt in self._detail["attempts"]
         )
 
     # -- looking -------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ class Play:
         self._files.look({attempt["id"]: attempt["instance_id"] for attempt in held})
         for attempt in held:
             made = self._files.steps(attempt["id"])
-            if made is not None and attempt["ended_at"] is None:
+            if made is not None and attempt["to"] is None:
                 self.screen.progress(attempt["id"], made)
 
     def _held(self) -> list[Mapping[str, Any]]:

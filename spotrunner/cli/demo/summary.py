@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
+
 from spotrunner.cli import words
-from spotrunner.cli.output import console, pairs, table
+from spotrunner.cli.output import pairs, table
+
+# Where no terminal sets it.
+WIDTH = 160
 
 
 def summary(found: Mapping[str, Any]) -> None:
@@ -24,11 +30,8 @@ def summary(found: Mapping[str, Any]) -> None:
         ]
         for attempt in found["attempts"]
     ]
-    out = console()
-    out.print()
-    out.print(table(headers, rows, right=("$/H", "COST")))
-    out.print()
-    out.print(pairs(_lines(found)))
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    out.print("", table(headers, rows, right=("$/H", "COST")), "", pairs(_lines(found)), sep="\n")
 
 
 def _lines(found: Mapping[str, Any]) -> list[tuple[str, str | None]]:
