@@ -19,6 +19,7 @@ from spotrunner.core.model import (
     Report,
     Snapshot,
 )
+from spotrunner.core.money import cap_left
 from spotrunner.core.plan import Archive, Launch, Plan, PostOrder, Terminate
 from spotrunner.core.states import AttemptState, advance
 
@@ -56,11 +57,11 @@ class Draft:
         return [attempt for attempt in self.attempts.values() if attempt.job_id == job_id]
 
     def instance(self, attempt: Attempt) -> Instance | None:
-        """The attempt's instance, if any region lists it: by id, tag or token."""
-        for key in (attempt.instance_id, attempt.id, self._token(attempt)):
-            if key is not None and key in self._listed:
-                return self._listed[key]
-        return None
+        """The attempt's instance, if any region lists it: by its id, and while that is not known
+        by tag or token. A second instance with its tag says nothing of the first."""
+        if attempt.instance_id is not None:
+            return self._listed.get(attempt.instance_id)
+        return self._listed.get(attempt.id) or self._listed.get(self._token(attempt))
 
     def report(self, attempt: Attempt) -> Report | None:
         return self.snapshot.reports.get(attempt.id)
@@ -72,9 +73,21 @@ class Draft:
     def head_known(self, job_id: str) -> bool:
         return job_id in self.snapshot.heads
 
+    @property
+    def mail_known(self) -> bool:
+        """Whether the mail could be read in this round."""
+        return self.snapshot.mail_at is None or self.snapshot.mail_at >= self.now
+
     def head_step(self, job_id: str) -> int:
         head = self.head(job_id)
         return head.step if head else 0
+
+    def cap_left(self, job: Job) -> int | None:
+        """What the job's budget leaves beyond everything accrued and reserved."""
+        attempts = self.of(job.id)
+        listed = {attempt.id: self.instance(attempt) for attempt in attempts}
+        alive = {name: self.now for name, found in listed.items() if found and found.billed}
+        return cap_left(job.spec.budget_usd_micros, attempts, self.limits, alive)
 
     def all_instances(self) -> Iterator[Instance]:
         for listed in self.snapshot.instances.values():
@@ -113,6 +126,7 @@ class Draft:
             ended_at=None,
             end_reason=None,
             cost_usd_micros=None,
+            step_after=None,
         )
         self.mark(changed, "winding-down", why, reason=ending.value)
 
@@ -125,10 +139,8 @@ class Draft:
     def post(self, order: PostOrder) -> None:
         self._orders.append(order)
 
-    def terminate(self, instance: Instance, why: str) -> None:
-        self._terminations[instance.id] = Terminate(
-            region=instance.pool.region, instance_id=instance.id, why=why
-        )
+    def terminate(self, region: str, instance_id: str, why: str) -> None:
+        self._terminations[instance_id] = Terminate(region=region, instance_id=instance_id, why=why)
 
     def launch(self, attempt: Attempt, why: str) -> None:
         self._launches.append(Launch(attempt=attempt, why=why))
@@ -162,13 +174,14 @@ class Draft:
     # -- inside --------------------------------------------------------------------------------
 
     def _index_instances(self) -> dict[str, Instance]:
+        """By id, tag and token. Where two share a tag, the one that costs money stands for it."""
         index: dict[str, Instance] = {}
-        for instance in self.all_instances():
+        for instance in sorted(self.all_instances(), key=lambda each: each.billed):
             for key in (instance.id, instance.attempt_id, instance.client_token):
                 if key is not None:
                     index[key] = instance
         return index
 
     @staticmethod
-    def _token(attempt: Attempt) -> str | None:
-        return attempt.request.client_token if attempt.request else None
+    def _token(attempt: Attempt) -> str:
+        return attempt.request.client_token if attempt.request else ""

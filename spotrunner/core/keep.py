@@ -10,10 +10,12 @@ import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.model import Attempt, Report
-from spotrunner.core.money import affordable_s, cap_left, usd
+from spotrunner.core.model import Attempt, Phase
+from spotrunner.core.money import affordable_s, usd
 from spotrunner.core.retire import is_superseded
 from spotrunner.core.states import AttemptState
+
+_AT_WORK = (Phase.BOOT, Phase.FETCH, Phase.READY, Phase.RESTORE, Phase.TRAIN)
 
 
 def keep(draft: Draft) -> None:
@@ -28,19 +30,20 @@ def _is_due(draft: Draft, attempt: Attempt) -> bool:
     if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
         return False
     left_s = (attempt.paid_until - draft.now).total_seconds()
-    return left_s <= draft.limits.step_s / 2 and not is_superseded(draft, attempt)
+    return 0 < left_s <= draft.limits.step_s / 2 and not is_superseded(draft, attempt)
 
 
 def _has_evidence(draft: Draft, attempt: Attempt) -> bool:
-    report: Report | None = draft.report(attempt)
-    if report is None:
+    """It said lately that it is at work; one that winds down by itself needs no more money."""
+    report = draft.report(attempt)
+    if report is None or report.phase not in _AT_WORK:
         return False
-    return draft.now <= report.at + dt.timedelta(seconds=draft.limits.fresh_report_s)
+    return draft.now < report.at + dt.timedelta(seconds=draft.limits.fresh_report_s)
 
 
 def _extend(draft: Draft, attempt: Attempt) -> None:
     job = draft.jobs[attempt.job_id]
-    left = cap_left(job.spec.budget_usd_micros, draft.of(job.id), draft.limits)
+    left = draft.cap_left(job)
     dearest = attempt.offer.dearest_usd_micros_hour
     until = draft.now + dt.timedelta(seconds=draft.limits.step_s)
     wanted_s = int((until - attempt.paid_until).total_seconds())
@@ -49,7 +52,8 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
         _say_last_step(draft, attempt, left or 0)
         return
     paid_until = attempt.paid_until + dt.timedelta(seconds=pays_s)
-    extended = dataclasses.replace(attempt, paid_until=paid_until)
+    # Should it have been told that this was the last step, it no longer is.
+    extended = dataclasses.replace(attempt, paid_until=paid_until, end_detail="")
     draft.mark(
         extended,
         "extended",
@@ -60,7 +64,7 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
 
 
 def _say_last_step(draft: Draft, attempt: Attempt, left: int) -> None:
-    """Said once an attempt: its order's reason remembers it."""
+    """Said once a figure: `end_detail` remembers it, and is the reason when it ends by it."""
     why = (
         f"the budget leaves {usd(max(0, left))}, which pays no further step:"
         f" it stops with a checkpoint before {attempt.paid_until:%H:%M:%S}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spotrunner.core.model import Attempt, EndedBy, Limits, Market, Offer
 from spotrunner.core.states import AttemptState
@@ -74,20 +74,19 @@ def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
     return max(attempt.paid_until, timer) + dt.timedelta(seconds=limits.boot_slack_s)
 
 
-def exposure(attempt: Attempt, limits: Limits, now: dt.datetime | None = None) -> int:
+def exposure(attempt: Attempt, limits: Limits, seen_at: dt.datetime | None = None) -> int:
     """The most that the attempt can come to: what a cap must hold.
 
-    Hours that are over count with their price, all other time with the dearest. With `now` given,
-    what has outstayed its time counts on.
+    Hours that are over count with their price, all other time with the dearest. An instance that
+    EC2 showed alive at `seen_at`, after the end of its time, counts on.
     """
     if attempt.cost_usd_micros is not None:
         return attempt.cost_usd_micros
     if attempt.state is AttemptState.ENDED:
         return 0
     end = bill_end(attempt, limits)
-    seconds = seconds_between(
-        attempt.launched_at or attempt.intent_at, end if now is None else max(end, now)
-    )
+    end = end if seen_at is None else max(end, seen_at)
+    seconds = seconds_between(attempt.launched_at or attempt.intent_at, end)
     dearest = attempt.offer.dearest_usd_micros_hour
     return billed(seconds, attempt.hour_prices_usd_micros, dearest)
 
@@ -96,15 +95,18 @@ def cap_left(
     budget_usd_micros: int | None,
     attempts: Sequence[Attempt],
     limits: Limits,
-    now: dt.datetime | None = None,
+    seen_at: Mapping[str, dt.datetime],
 ) -> int | None:
     """What a job's budget leaves beyond everything accrued and reserved; None without a budget.
-    While the price of a living attempt is unknown, nothing is left."""
+    While the price of a living attempt is unknown, nothing is left. `seen_at`, by attempt, is when
+    EC2 last showed its instance alive."""
     if budget_usd_micros is None:
         return None
     if any(attempt.state.live and not is_priced(attempt.offer) for attempt in attempts):
         return 0
-    return budget_usd_micros - sum(exposure(attempt, limits, now) for attempt in attempts)
+    return budget_usd_micros - sum(
+        exposure(attempt, limits, seen_at.get(attempt.id)) for attempt in attempts
+    )
 
 
 def is_priced(offer: Offer) -> bool:

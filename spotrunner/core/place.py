@@ -11,26 +11,19 @@ import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
-from spotrunner.core.market import candidates
+from spotrunner.core.market import Candidate, candidates
 from spotrunner.core.model import Attempt, Job, Offer, Pause
-from spotrunner.core.money import affordable_s, cap_left, usd
+from spotrunner.core.money import affordable_s, usd
 from spotrunner.core.policy import Policy
-from spotrunner.core.retire import is_silent
+from spotrunner.core.retire import serves
 from spotrunner.core.states import AttemptState, JobState, advance
-
-_SERVING = (
-    AttemptState.PENDING,
-    AttemptState.REQUESTED,
-    AttemptState.STARTING,
-    AttemptState.RUNNING,
-)
 
 
 def place(draft: Draft, policy: Policy) -> None:
     for job in list(draft.jobs.values()):
         if job.state.over:
             continue
-        serving = [attempt for attempt in draft.live(job.id) if _serves(draft, attempt)]
+        serving = [attempt for attempt in draft.live(job.id) if serves(draft, attempt)]
         for attempt in serving:
             if attempt.state is AttemptState.PENDING:
                 _send_again(draft, attempt)
@@ -38,20 +31,16 @@ def place(draft: Draft, policy: Policy) -> None:
             _place_job(draft, job, policy)
 
 
-def _serves(draft: Draft, attempt: Attempt) -> bool:
-    return attempt.state in _SERVING and not is_silent(draft, attempt)
-
-
 def _send_again(draft: Draft, attempt: Attempt) -> None:
     """The launch's outcome is unknown. The same bytes with the same token give the same instance,
     so asking again is safe; its money is renewed first, since it starts to run only now."""
-    if draft.now > attempt.intent_at + dt.timedelta(seconds=draft.limits.intent_s):
+    if draft.now >= attempt.intent_at + dt.timedelta(seconds=draft.limits.intent_s):
         return
     job = draft.jobs[attempt.job_id]
     until = draft.now + dt.timedelta(seconds=attempt.first_paid_s)
     more_s = int((until - attempt.paid_until).total_seconds())
     # The first sending may have launched it already, so this comes on top of what is reserved.
-    left = cap_left(job.spec.budget_usd_micros, draft.of(job.id), draft.limits)
+    left = draft.cap_left(job)
     if affordable_s(left, attempt.offer.dearest_usd_micros_hour, more_s) < more_s:
         return
     renewed = dataclasses.replace(attempt, paid_until=until)
@@ -60,24 +49,35 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
 
 
 def _place_job(draft: Draft, job: Job, policy: Policy) -> None:
-    if not draft.head_known(job.id):
-        _wait(draft, job, "HEAD cannot be read now, so nothing new may start")
+    if not draft.head_known(job.id) or not draft.mail_known:
+        # Without both nobody knows which generations were handed out.
+        _wait(draft, job, "HEAD or the mail cannot be read now, so nothing new may start")
         return
     offered = candidates(job.spec, draft.snapshot.offers, draft.refusals, draft.now, draft.limits)
-    choice = policy.choose(offered)
-    if choice.offer is None:
+    left = draft.cap_left(job)
+    bounded = [_within_budget(draft, candidate, left) for candidate in offered]
+    choice = policy.choose(bounded)
+    if choice.offer is not None:
+        pays_s = _first_step_s(draft, choice.offer, left)
+        _launch(draft, job, choice.offer, pays_s, choice.why)
+        return
+    free = [candidate.offer for candidate in offered if candidate.left_out is None]
+    if free and all(candidate.left_out is not None for candidate in bounded):
+        _pause_on_budget(draft, job, free[0])
+    else:
         _wait(draft, job, choice.why)
-        return
-    pays_s = _first_step_s(draft, job, draft.of(job.id), choice.offer)
-    if pays_s < draft.limits.boot_allowance_s:
-        _pause_on_budget(draft, job, choice.offer)
-        return
-    _launch(draft, job, choice.offer, pays_s, choice.why)
 
 
-def _first_step_s(draft: Draft, job: Job, others: list[Attempt], offer: Offer) -> int:
+def _within_budget(draft: Draft, candidate: Candidate, left: int | None) -> Candidate:
+    """Left out when the rest of the budget does not pay a boot at this offer's dearest price."""
+    pays_s = _first_step_s(draft, candidate.offer, left)
+    if candidate.left_out is not None or pays_s >= draft.limits.boot_allowance_s:
+        return candidate
+    return dataclasses.replace(candidate, left_out="the budget does not pay a first step of it")
+
+
+def _first_step_s(draft: Draft, offer: Offer, left: int | None) -> int:
     """The first paid step in seconds: a full one, or what the budget still pays of it."""
-    left = cap_left(job.spec.budget_usd_micros, others, draft.limits)
     slack_s = draft.limits.boot_slack_s
     wanted_s = draft.limits.step_s + slack_s
     return affordable_s(left, offer.dearest_usd_micros_hour, wanted_s) - slack_s
@@ -146,9 +146,11 @@ def _pause_on_budget(draft: Draft, job: Job, offer: Offer) -> None:
         f"the budget of {usd(job.spec.budget_usd_micros or 0)} has {usd(spent)} spent, and a first"
         f" step on {offer.pool} needs {usd(need)} in reserve"
     )
+    paused = advance(job, JobState.PAUSED, pause=Pause.BUDGET, reason=why)
     if job.pause is not Pause.BUDGET:
-        paused = advance(job, JobState.PAUSED, pause=Pause.BUDGET, reason=why)
         draft.mark(paused, "paused", why)
+    else:
+        draft.update(paused)
 
 
 def _wait(draft: Draft, job: Job, why: str) -> None:

@@ -6,17 +6,13 @@ told to stop, since it may hold unsaved steps; it is terminated when its paid ti
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import generation_of, job_of
-from spotrunner.core.model import (
-    Attempt,
-    EndReason,
-    Instance,
-    InstanceState,
-    Offer,
-)
+from spotrunner.core.model import Attempt, EndReason, Instance, Market, Offer, Pool
+from spotrunner.core.money import is_priced, seconds_between
 from spotrunner.core.states import AttemptState
 
 
@@ -24,11 +20,12 @@ def reap(draft: Draft) -> None:
     for instance in draft.all_instances():
         if _is_orphan(draft, instance):
             _reap_one(draft, instance)
+    _price_adopted(draft)
     _clear_mail(draft)
 
 
 def _is_orphan(draft: Draft, instance: Instance) -> bool:
-    if instance.state not in (InstanceState.PENDING, InstanceState.RUNNING):
+    if not instance.billed:
         return False
     age_s = (draft.now - instance.launched_at).total_seconds()
     if instance.installation != draft.snapshot.installation:
@@ -56,7 +53,8 @@ def _reap_one(draft: Draft, instance: Instance) -> None:
             instance=instance.id,
         )
     else:
-        draft.terminate(instance, f"no live attempt owns {instance.id}")
+        why = f"no live attempt owns {instance.id}"
+        draft.terminate(instance.pool.region, instance.id, why)
 
 
 def _clear_mail(draft: Draft) -> None:
@@ -76,21 +74,18 @@ def _is_live(draft: Draft, box: str) -> bool:
 
 def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> Attempt:
     """A record for an instance that our store knows nothing of (restored from a backup)."""
-    price, dearest = _prices(draft, instance)
+    stop_s, age_s = draft.limits.orphan_stop_s, seconds_between(instance.launched_at, draft.now)
     return Attempt(
         id=attempt_id,
         job_id=job_id,
         generation=generation_of(attempt_id) or 0,
         state=AttemptState.TERMINATING,
-        offer=Offer(
-            pool=instance.pool,
-            market=instance.market,
-            price_usd_micros_hour=price,
-            dearest_usd_micros_hour=dearest,
-        ),
+        offer=_offer(draft, instance.pool, instance.market),
         intent_at=instance.launched_at,
-        paid_until=draft.now + dt.timedelta(seconds=draft.limits.orphan_stop_s),
-        first_paid_s=draft.limits.orphan_stop_s,
+        paid_until=draft.now + dt.timedelta(seconds=stop_s),
+        # What it was paid for before is not known. It may not hear us, and no order ever pays for
+        # more than a step ahead: so much is reserved until it has ended.
+        first_paid_s=age_s + draft.limits.step_s,
         step_before=draft.head_step(job_id),
         instance_id=instance.id,
         launched_at=instance.launched_at,
@@ -99,15 +94,24 @@ def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> 
     )
 
 
-def _prices(draft: Draft, instance: Instance) -> tuple[int, int]:
-    """Now and at the dearest; a pool without a known price is booked like the dearest we know."""
-    same = [
-        offer
-        for offer in draft.snapshot.offers
-        if offer.pool == instance.pool and offer.market is instance.market
-    ]
-    known = same or list(draft.snapshot.offers)
-    if not known:
-        return 0, 0
-    dearest = max(offer.dearest_usd_micros_hour for offer in known)
-    return (same[0].price_usd_micros_hour if same else dearest), dearest
+def _offer(draft: Draft, pool: Pool, market: Market) -> Offer:
+    """The pool's offer now; one without a known price is booked like the dearest that we know, and
+    stays without a price as long as we know none."""
+    offers = draft.snapshot.offers
+    for offer in offers:
+        if offer.pool == pool and offer.market is market:
+            return offer
+    dearest = max((offer.dearest_usd_micros_hour for offer in offers), default=0)
+    return Offer(
+        pool=pool,
+        market=market,
+        price_usd_micros_hour=dearest,
+        dearest_usd_micros_hour=dearest,
+    )
+
+
+def _price_adopted(draft: Draft) -> None:
+    for attempt in draft.live():
+        if not is_priced(attempt.offer):
+            offer = _offer(draft, attempt.offer.pool, attempt.offer.market)
+            draft.update(dataclasses.replace(attempt, offer=offer))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.model import Attempt, EndReason, InstanceState, Limits
+from spotrunner.core.model import Attempt, EndReason, Limits, Phase
 from spotrunner.core.states import AttemptState, JobState
 
 _ENDINGS = {
@@ -14,6 +14,13 @@ _ENDINGS = {
     JobState.SUCCEEDED: EndReason.DONE,
     JobState.FAILED: EndReason.FAILED,
 }
+
+_SERVING = (
+    AttemptState.PENDING,
+    AttemptState.REQUESTED,
+    AttemptState.STARTING,
+    AttemptState.RUNNING,
+)
 
 
 def retire(draft: Draft) -> None:
@@ -35,7 +42,8 @@ def _stop(draft: Draft, attempt: Attempt) -> None:
             reason = EndReason.SILENT if is_silent(draft, attempt) else EndReason.SUPERSEDED
             draft.wind_down(attempt, reason, "a later attempt has taken HEAD over")
     elif draft.now > attempt.paid_until + _s(draft.limits.unpaid_grace_s):
-        draft.wind_down(attempt, EndReason.UNPAID, "its paid time is over")
+        detail = attempt.end_detail
+        draft.wind_down(attempt, unpaid_reason(attempt), "its paid time is over", detail)
     elif attempt.state is AttemptState.INTERRUPTED:
         _stop_interrupted(draft, attempt)
     else:
@@ -44,8 +52,12 @@ def _stop(draft: Draft, attempt: Attempt) -> None:
 
 def _stop_interrupted(draft: Draft, attempt: Attempt) -> None:
     assert attempt.notice is not None
+    report = draft.report(attempt)
     if draft.now > attempt.notice.at + _s(draft.limits.free_idle_s):
         why = "EC2 did not take it in time after its notice"
+        draft.wind_down(attempt, EndReason.INTERRUPTED, why)
+    elif report is not None and report.phase is Phase.IDLE and not waits_for_free(draft, attempt):
+        why = "it has handed over, and its time is billed"
         draft.wind_down(attempt, EndReason.INTERRUPTED, why)
 
 
@@ -63,29 +75,38 @@ def _stop_slow_boot(draft: Draft, attempt: Attempt) -> None:
 
 
 def _enforce(draft: Draft, attempt: Attempt) -> None:
-    """Terminate what had its time. Asked again every round until EC2 lists it as ended."""
+    """Terminate what had its time. Asked again every round until EC2 lists it as ended; that no
+    listing shows it is no reason to pay for it."""
     instance = draft.instance(attempt)
-    if instance is None or instance.state in (InstanceState.ENDING, InstanceState.ENDED):
+    instance_id = instance.id if instance else attempt.instance_id
+    if instance_id is None or (instance is not None and not instance.billed):
         return
     if waits_for_free(draft, attempt):
         return
     assert attempt.ending is not None
     assert attempt.ending_at is not None
-    if draft.now >= attempt.ending_at + _s(_grace_s(attempt.ending, draft.limits)):
-        draft.terminate(instance, f"{attempt.id}: {attempt.ending.value}, and still there")
+    graceful = attempt.ending_at + _s(_grace_s(attempt.ending, draft.limits))
+    if draft.now >= min(graceful, attempt.paid_until + _s(draft.limits.unpaid_grace_s)):
+        why = f"{attempt.id}: {attempt.ending.value}, and still there"
+        draft.terminate(attempt.offer.pool.region, instance_id, why)
 
 
 def _grace_s(ending: EndReason, limits: Limits) -> int:
-    """How long an attempt may take to end itself. Whoever has nothing left to save gets less, and
-    whoever cannot hear us gets nothing."""
-    if ending in (EndReason.SILENT, EndReason.UNPAID, EndReason.LOST, EndReason.BOOT):
+    """How long an attempt may take to end itself, inside its paid time. Whoever may hold unsaved
+    steps gets the most, and whoever cannot hear us gets nothing."""
+    if ending in (EndReason.SILENT, EndReason.LOST, EndReason.BOOT):
         return 0
-    if ending in (EndReason.DONE, EndReason.FAILED, EndReason.SUPERSEDED, EndReason.FAULT):
-        return limits.done_s
-    return limits.stop_s
+    if ending is EndReason.ORPHANED:
+        return limits.orphan_stop_s
+    return limits.stop_s if ending is EndReason.CANCELLED else limits.done_s
 
 
 # -- facts that other phases ask for too -------------------------------------------------------
+
+
+def serves(draft: Draft, attempt: Attempt) -> bool:
+    """Its job may count on it: as far as we know it works, or will."""
+    return attempt.state in _SERVING and not is_silent(draft, attempt)
 
 
 def is_silent(draft: Draft, attempt: Attempt) -> bool:
@@ -97,6 +118,11 @@ def is_silent(draft: Draft, attempt: Attempt) -> bool:
 def is_superseded(draft: Draft, attempt: Attempt) -> bool:
     head = draft.head(attempt.job_id)
     return head is not None and head.generation > attempt.generation
+
+
+def unpaid_reason(attempt: Attempt) -> EndReason:
+    """Why its paid time was not extended: `keep` has left a word if it was for the budget."""
+    return EndReason.BUDGET if attempt.end_detail else EndReason.UNPAID
 
 
 def waits_for_free(draft: Draft, attempt: Attempt) -> bool:

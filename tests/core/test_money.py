@@ -158,16 +158,18 @@ def test_no_bill_is_above_its_reservation(
 def test_a_cap_holds_what_was_spent_and_what_is_reserved() -> None:
     ended = an_attempt(1, AttemptState.ENDED, cost_usd_micros=100_000)
     live = an_attempt(2)
-    left = cap_left(1_000_000, [ended, live], LIMITS)
+    left = cap_left(1_000_000, [ended, live], LIMITS, {})
     assert left == 1_000_000 - 100_000 - exposure(live, LIMITS)
-    assert cap_left(None, [ended, live], LIMITS) is None
+    assert cap_left(None, [ended, live], LIMITS, {}) is None
+    overdue = {live.id: at(3605)}
+    assert cap_left(1_000_000, [ended, live], LIMITS, overdue) == 900_000 - ON_DEMAND
 
 
 def test_nothing_is_left_while_the_price_of_a_living_attempt_is_unknown() -> None:
     unpriced = an_attempt(offer=an_offer(price=0, dearest=0))
-    assert cap_left(1_000_000, [unpriced], LIMITS) == 0
+    assert cap_left(1_000_000, [unpriced], LIMITS, {}) == 0
     ended = an_attempt(1, AttemptState.ENDED, offer=an_offer(price=0, dearest=0))
-    assert cap_left(1_000_000, [ended], LIMITS) == 1_000_000
+    assert cap_left(1_000_000, [ended], LIMITS, {}) == 1_000_000
 
 
 @pytest.mark.parametrize(
