@@ -9,7 +9,7 @@ import datetime as dt
 from spotrunner.core.draft import Draft
 from spotrunner.core.model import Attempt, Order, Phase, TakeOver, Verb
 from spotrunner.core.plan import PostOrder
-from spotrunner.core.retire import is_silent
+from spotrunner.core.retire import is_silent, serves
 from spotrunner.core.states import AttemptState
 
 # After these words of its agent nothing more comes of an attempt.
@@ -17,6 +17,7 @@ _SPENT = (Phase.IDLE, Phase.FAILED, Phase.STOPPED, Phase.UNPAID, Phase.FENCED)
 
 
 def orders(draft: Draft) -> None:
+    due = []
     for attempt in draft.live():
         wanted = _wanted(draft, attempt)
         if attempt.order is None or not _same(attempt.order, wanted):
@@ -24,7 +25,12 @@ def orders(draft: Draft) -> None:
             draft.update(attempt)
         assert attempt.order is not None
         if attempt.order.n > attempt.order_posted_n:
-            draft.post(PostOrder(order=attempt.order))
+            due.append(attempt.order)
+    paid_before = {attempt.id: attempt.paid_until for attempt in draft.snapshot.attempts}
+    # A round acts for a bounded time. Payments go first, and of these the one that is needed first.
+    due.sort(key=lambda o: (o.verb is Verb.STOP, paid_before.get(o.attempt, o.paid_until)))
+    for order in due:
+        draft.post(PostOrder(order=order))
 
 
 def _wanted(draft: Draft, attempt: Attempt) -> Order:
@@ -61,11 +67,8 @@ def _take_over(draft: Draft, attempt: Attempt) -> TakeOver | None:
     if before is not None and before.now:
         return before
     old = draft.attempts.get(attempt.replaces)
-    if old is None or not old.state.live or is_silent(draft, old):
+    if old is None or not old.state.live or is_silent(draft, old) or _is_spent(draft, old):
         return TakeOver(attempt=attempt.replaces, now=True)
-    report = draft.report(old)
-    if report is None or report.phase in _SPENT:
-        return TakeOver(attempt=old.id, now=True)
     if before is not None:
         return before
     if old.notice is None:
@@ -76,9 +79,20 @@ def _take_over(draft: Draft, attempt: Attempt) -> TakeOver | None:
     return TakeOver(attempt=old.id, by=by)
 
 
+def _is_spent(draft: Draft, old: Attempt) -> bool:
+    """Nothing more comes of it: it said so, or it never said anything at all. One whose report
+    cannot be read now may still have steps to save."""
+    report = draft.report(old)
+    if report is not None:
+        return report.phase in _SPENT
+    return draft.mail_known and old.first_step_at is None and old.notice is None
+
+
 def _replacement_ready(draft: Draft, attempt: Attempt) -> bool:
+    """Whether a replacement that can be counted on waits for HEAD with everything in place."""
     for other in draft.live(attempt.job_id):
         report = draft.report(other)
-        if other.replaces == attempt.id and report is not None:
-            return report.phase is Phase.READY
+        is_ready = report is not None and report.phase is Phase.READY
+        if other.replaces == attempt.id and is_ready and serves(draft, other):
+            return True
     return False
