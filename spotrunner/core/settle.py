@@ -25,7 +25,16 @@ from spotrunner.core.model import (
     Refused,
     Report,
 )
-from spotrunner.core.money import accrued, billed, hour_index, is_free, usd
+from spotrunner.core.money import (
+    bill_end,
+    billed,
+    exposure,
+    hour_index,
+    is_free,
+    seconds_between,
+    usd,
+)
+from spotrunner.core.retire import unpaid_reason
 from spotrunner.core.states import AttemptState, JobState, advance
 
 # What an agent's last word means for its attempt.
@@ -99,11 +108,14 @@ def _follow_launch(draft: Draft, attempt: Attempt, instance: Instance) -> Attemp
 
 
 def _note_prices(draft: Draft, attempt: Attempt, instance: Instance) -> Attempt:
-    """Record the price of each instance-hour as it starts. An hour whose price is not known yet
-    stays open and is reserved at the dearest."""
+    """Record the price of each instance-hour when it is over, or the instance's life is. The hour
+    that runs stays reserved at the dearest: AWS's own texts differ on what a price change in it
+    does, and our quotes may be older than its start."""
     known = list(attempt.hour_prices_usd_micros)
-    end = instance.ended_at or draft.now
-    while len(known) <= hour_index(instance.launched_at, end):
+    hours = hour_index(instance.launched_at, instance.ended_at or draft.now)
+    if instance.state is InstanceState.ENDED:
+        hours += 1
+    while len(known) < hours:
         start = instance.launched_at + dt.timedelta(hours=len(known))
         price = (
             price_at(draft.snapshot.quotes, attempt.offer.pool, start)
@@ -136,6 +148,8 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     if attempt.safe_at is None:
         attempt = _follow_save(draft, attempt, report)
     ending = _LAST_WORDS.get(report.phase)
+    if ending is EndReason.UNPAID:
+        ending = unpaid_reason(attempt)
     if ending is not None and attempt.state is not AttemptState.TERMINATING:
         detail = "\n".join((report.message, *report.log_tail)).strip()
         draft.wind_down(attempt, ending, report.message or report.phase.value, detail)
@@ -199,7 +213,7 @@ def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
 
 
 def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> None:
-    if by is EndedBy.EC2 and attempt.notice is None and attempt.ending is None:
+    if by is EndedBy.EC2 and attempt.notice is None and attempt.ending in (None, EndReason.FAULT):
         _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
     ended = dataclasses.replace(attempt, ended_at=at)
     cost = _final_cost(ended, at, by)
@@ -208,7 +222,6 @@ def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) ->
         AttemptState.ENDED,
         end_reason=_reason(attempt, by),
         cost_usd_micros=cost,
-        step_after=draft.head_step(attempt.job_id),
     )
     why = f"{_by(by)}; cost {usd(cost)}"
     draft.mark(
@@ -225,10 +238,13 @@ def _final_cost(attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> int:
         return 0
     if is_free(attempt.offer.market, attempt.launched_at, at, by):
         return 0
-    seconds = int((at - attempt.launched_at).total_seconds())
-    # An hour whose price we never learned is booked at the dearest: when in doubt, the dearer case.
-    dearest = attempt.offer.dearest_usd_micros_hour
-    return billed(seconds, attempt.hour_prices_usd_micros, dearest)
+    return _dearer_cost(attempt, at)
+
+
+def _dearer_cost(attempt: Attempt, until: dt.datetime) -> int:
+    """An hour whose price we never learned is booked at the dearest: when in doubt, the dearer."""
+    seconds = seconds_between(attempt.launched_at or attempt.intent_at, until)
+    return billed(seconds, attempt.hour_prices_usd_micros, attempt.offer.dearest_usd_micros_hour)
 
 
 def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
@@ -236,11 +252,10 @@ def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
         # What finished before EC2 took it has finished.
         finished = attempt.ending in (EndReason.DONE, EndReason.FAILED, EndReason.CANCELLED)
         return attempt.ending if finished and attempt.ending else EndReason.INTERRUPTED
-    if attempt.ending is not None:
-        return attempt.ending
-    if attempt.notice is not None:
+    if attempt.notice is not None and attempt.ending in (None, EndReason.SUPERSEDED):
+        # It handed over and ended itself before EC2 could: the interruption was the reason.
         return EndReason.INTERRUPTED
-    return EndReason.FAULT
+    return attempt.ending or EndReason.FAULT
 
 
 def _by(by: EndedBy | None) -> str:
@@ -253,9 +268,15 @@ def _by(by: EndedBy | None) -> str:
 
 
 def _miss(draft: Draft, attempt: Attempt) -> None:
-    """No listing shows it. That proves something only together with time."""
-    sent = attempt.launched_at or attempt.sent_at or attempt.intent_at
-    if draft.now < sent + dt.timedelta(seconds=draft.limits.lost_s):
+    """No listing shows it. That proves something only together with time since its last sign."""
+    report = draft.report(attempt)
+    if attempt.instance_id is None and attempt.sent_at is None and report is None:
+        _miss_unsent(draft, attempt)
+        return
+    sign = attempt.launched_at or attempt.sent_at or attempt.intent_at
+    if report is not None:
+        sign = max(sign, report.at)
+    if draft.now < sign + _s(draft.limits.lost_s):
         return
     if draft.snapshot.instances.get(attempt.offer.pool.region) is None:
         return
@@ -267,22 +288,60 @@ def _miss(draft: Draft, attempt: Attempt) -> None:
         _give_up(draft, attempt)
 
 
+def _miss_unsent(draft: Draft, attempt: Attempt) -> None:
+    """The store says so before EC2 is asked, so EC2 never was: nothing can turn up, nothing is
+    owed."""
+    expired = draft.now >= attempt.intent_at + _s(draft.limits.intent_s)
+    if expired or attempt.state is AttemptState.TERMINATING:
+        _end_unseen(draft, attempt, 0, "its launch was never sent")
+
+
 def _give_up(draft: Draft, attempt: Attempt) -> None:
-    """End it without an instance to show for it. What it was reserved for stays booked: when in
-    doubt, the dearer case; if the instance turns up, the reaper opens the attempt again."""
-    if attempt.launched_at is None and draft.now < attempt.paid_until:
-        return
-    cost = accrued(attempt, min(draft.now, attempt.paid_until))
+    """End it without an instance to show for it. If one turns up, the reaper opens it again."""
+    if attempt.instance_id is not None:
+        cost = _dearer_cost(attempt, _unseen_end(draft, attempt))
+        _end_unseen(draft, attempt, cost, "EC2 does not know its instance any more")
+    elif draft.now >= bill_end(attempt, draft.limits):
+        # Until here its reservation was kept.
+        cost = 0 if _would_have_shown(draft, attempt) else exposure(attempt, draft.limits)
+        _end_unseen(draft, attempt, cost, "it never showed up")
+
+
+def _unseen_end(draft: Draft, attempt: Attempt) -> dt.datetime:
+    """When an instance that nobody can show any more ended at the latest: its own last word
+    decides, else the end of its paid time."""
+    latest = min(draft.now, bill_end(attempt, draft.limits))
+    report = draft.report(attempt)
+    if report is not None and report.phase in _LAST_WORDS:
+        latest = min(latest, report.at + _s(draft.limits.done_s))
+    return latest
+
+
+def _would_have_shown(draft: Draft, attempt: Attempt) -> bool:
+    """Was a listing read while it would have shown an instance, alive or ended? We may have been
+    away for longer than EC2 remembers."""
+    if draft.report(attempt) is not None or attempt.first_step_at is not None:
+        return False
+    looked_at = attempt.ending_at if attempt.ending is EndReason.LOST else draft.now
+    assert looked_at is not None
+    return looked_at <= attempt.paid_until + _s(draft.limits.listed_s)
+
+
+def _end_unseen(draft: Draft, attempt: Attempt, cost: int, why: str) -> None:
     ended = advance(
         attempt,
         AttemptState.ENDED,
         ended_at=draft.now,
         end_reason=attempt.ending or EndReason.LOST,
         cost_usd_micros=cost,
-        step_after=draft.head_step(attempt.job_id),
     )
-    why = "EC2 does not know its instance any more" if attempt.instance_id else "it never showed up"
-    draft.mark(ended, "ended", why, reason=EndReason.LOST.value, cost_usd=cost / 1_000_000)
+    draft.mark(
+        ended,
+        "ended",
+        f"{why}; cost {usd(cost)}" + (", estimated" if cost else ""),
+        reason=(attempt.ending or EndReason.LOST).value,
+        cost_usd=cost / 1_000_000,
+    )
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -290,6 +349,8 @@ def _give_up(draft: Draft, attempt: Attempt) -> None:
 
 def _settle_job(draft: Draft, job: Job) -> None:
     """Success is read from HEAD, never from a report; failure from how its attempts ended."""
+    if draft.head_known(job.id):
+        _note_steps(draft, job)
     if job.state.over:
         if job.ended_at is None:
             draft.update(dataclasses.replace(job, ended_at=draft.now))
@@ -300,9 +361,16 @@ def _settle_job(draft: Draft, job: Job) -> None:
         draft.mark(done, "succeeded", "HEAD names its outputs", step=head.step, outputs=head.done)
         return
     why = _hopeless(draft, job)
-    if why is not None and job.state is not JobState.QUEUED:
+    if why is not None:
         failed = advance(job, JobState.FAILED, pause=None, reason=why, ended_at=draft.now)
         draft.mark(failed, "failed", why)
+
+
+def _note_steps(draft: Draft, job: Job) -> None:
+    """Where HEAD stood when an attempt ended, or as soon after that as HEAD could be read."""
+    for attempt in draft.of(job.id):
+        if attempt.state is AttemptState.ENDED and attempt.step_after is None:
+            draft.update(dataclasses.replace(attempt, step_after=draft.head_step(job.id)))
 
 
 def _hopeless(draft: Draft, job: Job) -> str | None:
@@ -333,3 +401,7 @@ def _tried(attempt: Attempt) -> bool:
     if attempt.launched_at is None:
         return False
     return attempt.first_step_at is not None or attempt.end_reason is not EndReason.INTERRUPTED
+
+
+def _s(seconds: int) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)
