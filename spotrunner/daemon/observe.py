@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # Refusals older than the longest cool-down decide nothing.
 REFUSALS = dt.timedelta(days=1)
+# A daemon that could not read the mail since it started has not listened to anybody yet.
+NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Observer:
             instances=instances,
             not_found=self._not_found(instances, live, now),
             reports=self._reports(live),
-            mail_at=now if boxes is not None else mail_at,
+            mail_at=now if boxes is not None else mail_at or NEVER,
             heads=self._heads(jobs.values()),
             boxes=boxes if boxes is not None else frozenset(),
             offers=offers,
