@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spotrunner.cli.failure import Failure
+from spotrunner.cli.options import Output, OutputOption
 
 
 def demo(
@@ -17,6 +18,7 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the lab's files there, logs and consoles included."),
     ] = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Train a real model through two interruptions, in a lab on this machine: no AWS account."""
     try:
@@ -25,12 +27,23 @@ def demo(
         raise Failure(f"{error}; install the extras: pip install 'spotrunner[lab,train]'") from None
     except KeyboardInterrupt:
         raise Failure("stopped; nothing is left running") from None
-    if json_file is not None:
-        import json
-
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    _print(found, output, json_file)
     if wrong:
         raise Failure("the demo failed: " + "; ".join(wrong))
+
+
+def _print(found: dict[str, Any], output: Output, json_file: Path | None) -> None:
+    import json
+
+    from spotrunner.cli.demo.summary import summary
+    from spotrunner.cli.output import print_json
+
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    if output is Output.JSON:
+        print_json(found)
+    else:
+        summary(found)
 
 
 def _play(seed: int, keep: Path | None) -> tuple[dict[str, Any], list[str]]:
@@ -38,12 +51,10 @@ def _play(seed: int, keep: Path | None) -> tuple[dict[str, Any], list[str]]:
     from spotrunner.cli.demo.play import Play
     from spotrunner.cli.demo.screen import Screen
     from spotrunner.cli.demo.stage import stage
-    from spotrunner.cli.demo.summary import summary
 
     with Screen() as screen, stage(seed, keep, screen.say) as here:
         play = Play(here, screen, seed)
         told = play.perform()
     found = facts(told)
     noticed = [one.attempt for one in told.interruptions if one.notice]
-    summary(found)
     return found, problems(found, noticed)
