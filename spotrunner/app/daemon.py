@@ -48,10 +48,10 @@ log = structlog.get_logger(__name__)
 WORKERS = 16
 
 
-def run(config: Path) -> None:
+def run(config: Path, *, log_json: bool = False) -> None:
     """Raises located.BadFile (settings), Misconfigured, NotAuthorized and Unavailable (AWS) before
     the first round; afterwards only a signal, or another daemon that leads, ends it."""
-    logs.configure()
+    logs.configure(as_json=log_json)
     settings = read_settings(config)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = threading.Event()

@@ -15,11 +15,15 @@ _QUIET = ("apscheduler", "botocore", "boto3", "s3transfer", "urllib3", "uvicorn.
 _SECRET = ("token", "secret", "password", "credential", "authorization")
 
 
-def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
-    """For this process, once. `stream` defaults to standard error."""
+def configure(
+    stream: TextIO | None = None, *, level: int = logging.INFO, as_json: bool = False
+) -> None:
+    """For this process, once. `stream` defaults to standard error; `as_json` also on a terminal."""
     out = stream or sys.stderr
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer()
+        if out.isatty() and not as_json
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
