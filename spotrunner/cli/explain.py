@@ -32,10 +32,15 @@ def explain(
 def _row(event: dict[str, Any]) -> list[str | None]:
     from spotrunner.cli import words
 
-    data = ", ".join(f"{key} {value}" for key, value in event["data"].items() if value is not None)
-    return [
-        words.clock(event["at"]),
-        event["subject"],
-        event["kind"],
-        event["why"] + (f" ({data})" if data else ""),
-    ]
+    return [words.clock(event["at"]), event["subject"], event["kind"], _why(event)]
+
+
+def _why(event: dict[str, Any]) -> str:
+    """The reason, and of the facts beside it those that it does not name itself."""
+    why = told = str(event["why"])
+    facts = []
+    for key, value in event["data"].items():
+        if value is not None and str(value) not in told:
+            facts.append(f"{key} {value}")
+            told += f" {value}"
+    return why + (f" ({', '.join(facts)})" if facts else "")

@@ -99,7 +99,6 @@ def _attempt(attempt: Json, now: str) -> list[str | None]:
     from spotrunner.cli import words
 
     what = attempt["end_reason"] or attempt["ending"] or attempt["phase"]
-    before, after = attempt["step_before"], attempt["step_after"]
     return [
         str(attempt["generation"]),
         attempt["pool"],
@@ -108,6 +107,14 @@ def _attempt(attempt: Json, now: str) -> list[str | None]:
         words.state(attempt["state"], what),
         words.clock(attempt["from"]),
         words.since(attempt["from"], attempt["to"] or now),
-        f"{before} to {after}" if after is not None else f"from {before}",
+        _steps(attempt),
         words.usd(attempt["cost_usd"]),
     ]
+
+
+def _steps(attempt: Json) -> str | None:
+    """From HEAD's step at its start to HEAD's at its end; None where it never trained."""
+    if attempt["first_step_at"] is None:
+        return None
+    before, after = attempt["step_before"], attempt["step_after"]
+    return f"from {before}" if after is None else f"{before} to {after}"

@@ -41,7 +41,7 @@ def story(behind: Behind) -> Behind:
         subject=first.id,
         kind="placed",
         why="the cheapest of 3 offers",
-        data={"usd_hour": 0.16, "none": None},
+        data={"pool": "us-east-1a/g4dn.xlarge", "region": "us-east-1", "of": 3, "none": None},
     )
     submitted = Event(at=at(0), job_id=JOB, subject=JOB, kind="submitted", why="you want it")
     behind.store.add_job(a_job(JobState.ACTIVE, spec=spec), [submitted])
@@ -96,7 +96,7 @@ from 150  $0.0184
 EXPLAIN = """\
 TIME (UTC)      WHO            WHAT       WHY
 11-01 12:00:00  digits-7f3a    submitted  you want it
-11-01 12:00:01  digits-7f3a.1  placed     the cheapest of 3 offers (usd_hour 0.16)
+11-01 12:00:01  digits-7f3a.1  placed     the cheapest of 3 offers (pool us-east-1a/g4dn.xlarge)
 """
 
 
