@@ -435,7 +435,6 @@ class Limits:
     quota_cooldown_s: int = 3600
     offering_cooldown_s: int = 86_400
     config_cooldown_s: int = 3600
-    interrupted_cooldown_s: int = 600
     # -- interruptions
     notice_grace_s: int = 15  # past the announced time before a replacement takes HEAD unasked
     free_idle_s: int = 300  # past the announced time, for EC2 to take what it interrupts for free

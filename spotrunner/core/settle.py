@@ -309,10 +309,10 @@ def _give_up(draft: Draft, attempt: Attempt) -> None:
 
 def _unseen_end(draft: Draft, attempt: Attempt) -> dt.datetime:
     """When an instance that nobody can show any more ended at the latest: its own last word
-    decides, else the end of its paid time."""
+    decides, unless it may have idled after that, else the end of its paid time."""
     latest = min(draft.now, bill_end(attempt, draft.limits))
     report = draft.report(attempt)
-    if report is not None and report.phase in _LAST_WORDS:
+    if report is not None and report.phase in _LAST_WORDS and attempt.notice is None:
         latest = min(latest, report.at + _s(draft.limits.done_s))
     return latest
 

@@ -301,8 +301,12 @@ def test_an_unlisted_end_is_booked_to_the_last_word_else_to_the_end_of_its_time(
     last = a_report(at_s=1000, phase=Phase.UNPAID)
     told = dataclasses.replace(gone, reports={ID: last})
     assert attempt_of(told).cost_usd_micros == billed(1060, (), ON_DEMAND)
-    other = dataclasses.replace(gone, reports={ID: a_report(at_s=1000)})
-    assert attempt_of(other).cost_usd_micros == billed(1920, (), ON_DEMAND)
+    trains = dataclasses.replace(gone, reports={ID: a_report(at_s=1000)})
+    idled = dataclasses.replace(
+        gone, reports={ID: a_report(at_s=1000, phase=Phase.FENCED, notice=a_notice(1100))}
+    )
+    for no_end in (trains, idled):
+        assert attempt_of(no_end).cost_usd_micros == billed(1920, (), ON_DEMAND)
 
 
 def test_prices_are_noted_when_an_hour_is_over_and_not_before() -> None:
