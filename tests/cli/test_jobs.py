@@ -289,3 +289,14 @@ def test_following_outlives_a_restart_of_the_daemon(
     restarting.join()
     assert said.out == f"==> {trains.id} <==\nstep 1\nstep 2\n"
     assert said.code == 0
+
+
+@pytest.mark.usefixtures("story")
+def test_the_documentation_names_every_key(run: Run) -> None:
+    words = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    shown = json.loads(run("show", JOB, "-o", "json").out)
+    listed = json.loads(run("ls", "-o", "json").out)
+    told = json.loads(run("explain", JOB, "-o", "json").out)
+    objects = (shown, shown["attempts"][0], listed, listed["jobs"][0], told, told["events"][0])
+    missing = {key for it in objects for key in it if f"`{key}" not in words}
+    assert not missing
