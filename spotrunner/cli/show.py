@@ -14,12 +14,14 @@ def show(
 ) -> None:
     """Show a job: progress, money, checkpoints, and each attempt (#) with its price and end."""
     from spotrunner.cli.api import find
-    from spotrunner.cli.output import display, pairs, print_json, table
+    from spotrunner.cli.output import display, pairs, print_json, say, table
 
     answer = find(api_file).get(job_path(job), watch=1)
     if output is Output.JSON:
         print_json(answer)
         return
+    if answer["trouble"]:
+        say(f"S3 does not answer, so this is not all: {answer['trouble']}")
     display(pairs(_facts(answer)))
     if answer["attempts"]:
         headers = ["#", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]

@@ -12,7 +12,7 @@ import pytest
 
 from spotrunner.core.model import Command, CommandVerb, EndReason, Event
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.ports import Changes
+from spotrunner.ports import Changes, Unavailable
 from tests.build import JOB, OFFERS, a_job, a_notice, a_report, a_spec, an_attempt, at
 from tests.cli.conftest import Behind, Run, Serve, written
 
@@ -133,6 +133,14 @@ def test_no_command_tells_a_secret(run: Run) -> None:
             said = run(*arguments, "-o", output)
             assert said.code == 0
             assert "s3cr3t" not in said.out + said.err
+
+
+def test_show_without_an_answer_of_s3_shows_what_the_store_knows(story: Behind, run: Run) -> None:
+    story.home.fail_next("get", Unavailable("no route"), prefix=f"jobs/{JOB}/checkpoints/HEAD")
+    said = run("show", JOB)
+    assert said.code == 0
+    assert said.err == "S3 does not answer, so this is not all: no route\n"
+    assert said.out.startswith(f"job          {JOB}\n")
 
 
 def test_looking_at_a_job_makes_its_reports_come_faster(story: Behind, run: Run) -> None:
