@@ -260,6 +260,10 @@ class Mailbox(Protocol):
         changed since are read. Raises Unavailable."""
         ...
 
+    def highest_epoch(self) -> int:
+        """Of all orders that lie in the boxes; 0 without any. Reads each. Raises Unavailable."""
+        ...
+
     def post_order(self, order: Order) -> None:
         """Replace the box's order unless a higher `(epoch, n)` lies there already.
         Raises Unavailable, StaleEpoch (a higher epoch lies there)."""
@@ -337,9 +341,10 @@ class Store(Protocol):
         """Once; another id later raises Misconfigured."""
         ...
 
-    def lead(self, holder: str) -> int:
-        """Become the leader and return the new epoch, one higher than any before. From then on
-        writes of lower epochs raise StaleEpoch."""
+    def lead(self, holder: str, above: int = 0) -> int:
+        """Become the leader and return the new epoch, one higher than any before and than `above`
+        (the mail may remember what a store restored from a backup does not). From then on writes
+        of lower epochs raise StaleEpoch."""
         ...
 
     def write(self, epoch: int, changes: Changes) -> None:

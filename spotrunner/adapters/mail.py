@@ -61,6 +61,12 @@ class ObjectMailbox:
         read = [letter.value for letter in list(self._reports.values())]
         return {report.attempt: report for report in read if report is not None}
 
+    def highest_epoch(self) -> int:
+        keys = [info.key for info in self._objects.list(ORDERS)]
+        found = [(key, self._get(key)) for key in keys]
+        orders = [_read(Order, key, blob.body) for key, blob in found if blob is not None]
+        return max((order.epoch for order in orders if order is not None), default=0)
+
     def post_order(self, order: Order) -> None:
         key = _order_key(order.box)
         for _ in range(MAX_TRIES):

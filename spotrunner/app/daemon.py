@@ -149,7 +149,9 @@ class _Daemon:
             observer=observer,
             actor=actor,
             policy=Cheapest(),
-            epoch=self._store.lead(f"{socket.gethostname()}:{os.getpid()}"),
+            epoch=self._store.lead(
+                f"{socket.gethostname()}:{os.getpid()}", above=self._mailbox.highest_epoch()
+            ),
         )
 
     def _request_maker(self) -> RequestMaker:

@@ -31,10 +31,31 @@ def candidates(
         for offer in offers
         if offer.pool.region in spec.regions and offer.pool.instance_type in spec.instance_types
     ]
-    wanted.sort(key=lambda offer: (offer.price_usd_micros_hour, offer.pool, offer.market.value))
+    hinted = _hinted_zones(refusals, now, limits)
+    wanted.sort(
+        key=lambda offer: (
+            offer.price_usd_micros_hour,
+            # On-demand costs the same in all zones of a region: EC2's own word decides.
+            (offer.pool.zone, offer.pool.instance_type) not in hinted,
+            offer.pool,
+            offer.market.value,
+        )
+    )
     return tuple(
         Candidate(offer=offer, left_out=_left_out(spec, offer, refusals, now, limits))
         for offer in wanted
+    )
+
+
+def _hinted_zones(
+    refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
+) -> frozenset[tuple[str, str]]:
+    """(zone, type) that EC2 named as having capacity when it lately refused another zone."""
+    return frozenset(
+        (zone, refusal.pool.instance_type)
+        for refusal in refusals
+        if now < refusal.at + dt.timedelta(seconds=cooldown_s(refusal.meaning, limits))
+        for zone in refusal.hint_zones
     )
 
 

@@ -114,6 +114,7 @@ class _Round:
             for attempt_id in attempt_ids
             if self._has_its_order(self._attempts[attempt_id])
         ]
+        resent = {attempt.id for attempt in ordered if attempt.sent_at is not None}
         ready, refused = self._with_requests(ordered)
         # From here on the outcome may be unknown: the store says so before EC2 is asked.
         sent_at = self._actor.clock.now()
@@ -128,6 +129,9 @@ class _Round:
         for attempt, error in self._each(send, ready):
             if error is None:
                 self._launched(attempt, launched[attempt.id])
+            elif attempt.id in resent and isinstance(error, (NotAuthorized, Misconfigured)):
+                # What keeps us from asking now says nothing of what the first sending did.
+                self._write([], self._event(attempt, "launch-unknown", str(error)))
             else:
                 refused = self._not_launched(attempt, error) or refused
         return refused

@@ -132,7 +132,7 @@ class Stage:
             observer=observer,
             actor=actor,
             policy=self._policy,
-            epoch=self.store.lead("stage"),
+            epoch=self.store.lead("stage", above=mailbox.highest_epoch()),
         )
 
     def kill_daemon(self) -> None:

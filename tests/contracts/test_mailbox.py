@@ -54,6 +54,13 @@ def a_report(step: int | None = None, box: str = BOX, rank: int = 0) -> Report:
 # -- orders ------------------------------------------------------------------------------------
 
 
+def test_the_highest_epoch_of_all_orders(daemon: Mailbox) -> None:
+    assert daemon.highest_epoch() == 0
+    daemon.post_order(an_order(epoch=3))
+    daemon.post_order(an_order(epoch=2, box="digits-7f3a.5"))
+    assert daemon.highest_epoch() == 3
+
+
 def test_an_order_arrives_once(daemon: Mailbox, agent: Mailbox) -> None:
     assert agent.order(BOX, None) is None
     daemon.post_order(an_order(1))

@@ -63,6 +63,11 @@ def test_every_leader_has_a_higher_epoch(store: Store) -> None:
     assert epochs[0] >= 1
 
 
+def test_a_leader_gets_above_what_the_mail_remembers(store: Store) -> None:
+    assert store.lead("restored from a backup", above=41) == 42
+    assert store.lead("the next", above=7) == 43
+
+
 def test_only_the_latest_leader_writes(store: Store) -> None:
     first = led(store, a_job())
     second = store.lead("another")

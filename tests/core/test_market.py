@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from spotrunner.core.market import (
@@ -90,6 +92,14 @@ def test_what_only_a_person_can_mend_waits_longer_than_weather() -> None:
 def test_why_a_pool_is_left_out_names_the_time_and_the_reason() -> None:
     found = candidates(SPEC, OFFERS, (a_refusal(),), at(10), LIMITS)
     assert found[0].left_out == "cooling down until 12:10:00: no"
+
+
+def test_of_equal_prices_the_zone_that_ec2_named_comes_first_while_it_is_news() -> None:
+    offers = tuple(an_offer(f"us-east-1{zone}", price=526_000) for zone in "abd")
+    hint = dataclasses.replace(a_refusal("us-east-1a"), hint_zones=("us-east-1d",))
+    for now_s, zones in ((10, ["d", "b"]), (LIMITS.capacity_cooldown_s, ["a", "b", "d"])):
+        found = candidates(a_spec(), offers, (hint,), at(now_s), LIMITS)
+        assert [c.offer.pool.zone[-1] for c in found if c.left_out is None] == zones
 
 
 def test_quotas_count_by_letter() -> None:

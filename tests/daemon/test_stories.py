@@ -10,9 +10,9 @@ import pytest
 
 from spotrunner.core.model import CommandVerb, EndReason, Limits, Pause, Phase, Refused
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.sim.faults import Lose, refusal
+from spotrunner.sim.faults import Fault, Lose, refusal
 from spotrunner.sim.trainer import Training
-from spotrunner.sim.values import Manners
+from spotrunner.sim.values import ApiError, Manners
 from tests.daemon.tale import JOB, Tale, ended
 
 
@@ -178,6 +178,18 @@ def test_the_launch_answer_is_lost_and_the_user_data_rendered_anew() -> None:
     assert attempt.request is not None
     other = dataclasses.replace(attempt.request, user_data=attempt.request.user_data + "# new")
     tale.tamper(dataclasses.replace(attempt, request=other))
+    tale.until_trains(1)
+    assert len(tale.world.truth(tale.clock.now())) == 1
+    assert len(tale.attempts()) == 1
+
+
+def test_a_launch_sent_again_that_may_not_be_asked_for_is_not_taken_for_refused() -> None:
+    """The first sending may have launched it: it stays unknown, and is found by its token."""
+    tale = Tale(manners=Manners(filtered_s=(30.0, 40.0), listed_s=(20.0, 30.0)))
+    tale.lose("RunInstances", Lose.AFTER)
+    tale.until(lambda: bool(tale.events("launch-unknown")))
+    expired = ApiError("RequestExpired", "Request has expired.", 400)
+    tale.world.faults.script(Fault(action="RunInstances", error=expired, times=1))
     tale.until_trains(1)
     assert len(tale.world.truth(tale.clock.now())) == 1
     assert len(tale.attempts()) == 1

@@ -39,9 +39,9 @@ class MemoryStore:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def lead(self, holder: str) -> int:
+    def lead(self, holder: str, above: int = 0) -> int:
         with self._lock:
-            self._epoch += 1
+            self._epoch = max(self._epoch, above) + 1
             return self._epoch
 
     def write(self, epoch: int, changes: Changes) -> None:

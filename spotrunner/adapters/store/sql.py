@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, case, insert, or_, select, update
 from sqlalchemy import exc as sql_errors
 
 from spotrunner.adapters import codec
@@ -57,9 +57,10 @@ class SqlStore:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def lead(self, holder: str) -> int:
+    def lead(self, holder: str, above: int = 0) -> int:
+        highest = case((META.c.epoch > above, META.c.epoch), else_=above)
         with _transaction(self._writer) as connection:
-            connection.execute(update(META).values(epoch=META.c.epoch + 1, holder=holder))
+            connection.execute(update(META).values(epoch=highest + 1, holder=holder))
             epoch: int = connection.execute(select(META.c.epoch)).scalar_one()
         return epoch
 
