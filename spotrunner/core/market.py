@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spotrunner.core.model import JobSpec, Limits, Market, Offer, Pool, Quote, Refusal, Refused
+from spotrunner.core.money import first_paid_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,14 @@ def _left_out(
                 f"cooling down until {until:%H:%M:%S}: {refusal.message or refusal.meaning.value}"
             )
     return None
+
+
+def within_budget(candidate: Candidate, left_usd_micros: int | None, limits: Limits) -> Candidate:
+    """Left out when the rest of the budget does not pay a boot at this offer's dearest price."""
+    pays_s = first_paid_s(left_usd_micros, candidate.offer, limits)
+    if candidate.left_out is not None or pays_s >= limits.boot_allowance_s:
+        return candidate
+    return dataclasses.replace(candidate, left_out="the budget does not pay a first step of it")
 
 
 def cooldown_s(meaning: Refused, limits: Limits) -> int:

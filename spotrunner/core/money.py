@@ -122,6 +122,19 @@ def affordable_s(left_usd_micros: int | None, dearest_usd_micros_hour: int, want
     return max(0, min(wanted_s, left_usd_micros * HOUR_S // dearest_usd_micros_hour))
 
 
+def start_s(limits: Limits) -> int:
+    """What a cap has to pay at the dearest price before anything is launched: a boot, and the late
+    start of its timer."""
+    return limits.boot_allowance_s + limits.boot_slack_s
+
+
+def first_paid_s(left_usd_micros: int | None, offer: Offer, limits: Limits) -> int:
+    """The first paid step of a launch: a full one, or what the rest of a cap pays of it."""
+    slack_s = limits.boot_slack_s
+    wanted_s = limits.step_s + slack_s
+    return affordable_s(left_usd_micros, offer.dearest_usd_micros_hour, wanted_s) - slack_s
+
+
 def usd(micros: int) -> str:
     """For people: dollars with as many decimals as a bill of this size needs."""
     dollars = micros / 1_000_000

@@ -11,9 +11,9 @@ import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
-from spotrunner.core.market import Candidate, candidates
+from spotrunner.core.market import candidates, within_budget
 from spotrunner.core.model import Attempt, Job, Offer, Pause
-from spotrunner.core.money import affordable_s, usd
+from spotrunner.core.money import affordable_s, first_paid_s, start_s, usd
 from spotrunner.core.policy import Policy
 from spotrunner.core.retire import serves
 from spotrunner.core.states import AttemptState, JobState, advance
@@ -55,10 +55,10 @@ def _place_job(draft: Draft, job: Job, policy: Policy) -> None:
         return
     offered = candidates(job.spec, draft.snapshot.offers, draft.refusals, draft.now, draft.limits)
     left = draft.cap_left(job)
-    bounded = [_within_budget(draft, candidate, left) for candidate in offered]
+    bounded = [within_budget(candidate, left, draft.limits) for candidate in offered]
     choice = policy.choose(bounded)
     if choice.offer is not None:
-        pays_s = _first_step_s(draft, choice.offer, left)
+        pays_s = first_paid_s(left, choice.offer, draft.limits)
         _launch(draft, job, choice.offer, pays_s, choice.why)
         return
     free = [candidate.offer for candidate in offered if candidate.left_out is None]
@@ -66,21 +66,6 @@ def _place_job(draft: Draft, job: Job, policy: Policy) -> None:
         _pause_on_budget(draft, job, free[0])
     else:
         _wait(draft, job, choice.why)
-
-
-def _within_budget(draft: Draft, candidate: Candidate, left: int | None) -> Candidate:
-    """Left out when the rest of the budget does not pay a boot at this offer's dearest price."""
-    pays_s = _first_step_s(draft, candidate.offer, left)
-    if candidate.left_out is not None or pays_s >= draft.limits.boot_allowance_s:
-        return candidate
-    return dataclasses.replace(candidate, left_out="the budget does not pay a first step of it")
-
-
-def _first_step_s(draft: Draft, offer: Offer, left: int | None) -> int:
-    """The first paid step in seconds: a full one, or what the budget still pays of it."""
-    slack_s = draft.limits.boot_slack_s
-    wanted_s = draft.limits.step_s + slack_s
-    return affordable_s(left, offer.dearest_usd_micros_hour, wanted_s) - slack_s
 
 
 def _launch(draft: Draft, job: Job, offer: Offer, pays_s: int, why: str) -> None:
@@ -140,8 +125,7 @@ def _pause_on_budget(draft: Draft, job: Job, offer: Offer) -> None:
         _wait(draft, job, "the budget is reserved for an attempt that is still ending")
         return
     spent = sum(attempt.cost_usd_micros or 0 for attempt in draft.of(job.id))
-    need_s = draft.limits.boot_allowance_s + draft.limits.boot_slack_s
-    need = offer.dearest_usd_micros_hour * need_s // 3600
+    need = offer.dearest_usd_micros_hour * start_s(draft.limits) // 3600
     why = (
         f"the budget of {usd(job.spec.budget_usd_micros or 0)} has {usd(spent)} spent, and a first"
         f" step on {offer.pool} needs {usd(need)} in reserve"

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Offer
-from spotrunner.core.money import HOUR_S, usd
+from spotrunner.core.money import HOUR_S, first_paid_s, start_s, usd
 from spotrunner.ports import Misconfigured, NotAuthorized
 from spotrunner.web.deps import Deps
-from spotrunner.web.offers import pays_start, start_s
 from spotrunner.web.schema import bucket_and_prefix
 
 _CENT_USD_MICROS = 10_000
@@ -103,7 +102,10 @@ def _budget(deps: Deps, spec: JobSpec, offers: tuple[Offer, ...]) -> Iterator[Pr
     """A start on the offer that needs the least in reserve, as core/place will count it."""
     wanted = [offer for offer in offers if offer.market is spec.market]
     least = min(wanted, key=lambda offer: offer.dearest_usd_micros_hour, default=None)
-    if least is None or spec.budget_usd_micros is None or pays_start(spec, least, deps.limits):
+    if least is None or spec.budget_usd_micros is None:
+        return
+    pays_s = first_paid_s(spec.budget_usd_micros, least, deps.limits)
+    if pays_s >= deps.limits.boot_allowance_s:
         return
     need_s = start_s(deps.limits)
     # Up to a whole cent, so that the number named is surely enough.

@@ -3,12 +3,10 @@ choose now."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 
-from spotrunner.core.market import Candidate, candidates
-from spotrunner.core.model import JobSpec, Limits, Offer
-from spotrunner.core.money import affordable_s
+from spotrunner.core.market import candidates, within_budget
+from spotrunner.core.model import JobSpec, Offer
 from spotrunner.core.policy import Choice
 from spotrunner.web.deps import Deps
 
@@ -22,7 +20,7 @@ def table(deps: Deps, spec: JobSpec) -> tuple[list[dict[str, object]], Choice]:
     offers = deps.offers(spec.regions, spec.instance_types)
     refusals = deps.store.refusals(now - REFUSALS_KEPT)
     found = [
-        _within_budget(spec, each, deps.limits)
+        within_budget(each, spec.budget_usd_micros, deps.limits)
         for each in candidates(spec, offers, refusals, now, deps.limits)
     ]
     choice = deps.policy.choose(found)
@@ -32,23 +30,6 @@ def table(deps: Deps, spec: JobSpec) -> tuple[list[dict[str, object]], Choice]:
         if each.offer.market is spec.market
     ]
     return rows, choice
-
-
-def start_s(limits: Limits) -> int:
-    """What a budget has to pay, at the dearest price, for place to launch anything."""
-    return limits.boot_allowance_s + limits.boot_slack_s
-
-
-def pays_start(spec: JobSpec, offer: Offer, limits: Limits) -> bool:
-    need_s = start_s(limits)
-    return affordable_s(spec.budget_usd_micros, offer.dearest_usd_micros_hour, need_s) >= need_s
-
-
-def _within_budget(spec: JobSpec, candidate: Candidate, limits: Limits) -> Candidate:
-    """The same as core/place does before it chooses."""
-    if candidate.left_out is not None or pays_start(spec, candidate.offer, limits):
-        return candidate
-    return dataclasses.replace(candidate, left_out="the budget does not pay a first step of it")
 
 
 def _row(offer: Offer, left_out: str | None, chosen: bool) -> dict[str, object]:

@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 
 from spotrunner.core.market import (
+    Candidate,
     candidates,
     cooldown_s,
     price_at,
     quota_family,
     spot_and_on_demand,
+    within_budget,
 )
 from spotrunner.core.model import Limits, Market, Refusal, Refused
 from tests.build import a_pool, a_quote, a_refusal, a_spec, an_offer, at
@@ -100,6 +102,33 @@ def test_of_equal_prices_the_zone_that_ec2_named_comes_first_while_it_is_news() 
     for now_s, zones in ((10, ["d", "b"]), (LIMITS.capacity_cooldown_s, ["a", "b", "d"])):
         found = candidates(a_spec(), offers, (hint,), at(now_s), LIMITS)
         assert [c.offer.pool.zone[-1] for c in found if c.left_out is None] == zones
+
+
+# 900 s of boot and 120 s of slack at 0.526 USD an hour
+BOOT = -(-1020 * 526_000 // 3600)
+
+
+@pytest.mark.parametrize(
+    ("left", "left_out"),
+    [
+        (None, None),
+        (BOOT, None),
+        (BOOT - 1, "the budget does not pay a first step of it"),
+        (0, "the budget does not pay a first step of it"),
+    ],
+)
+def test_what_the_budget_pays_no_boot_of_is_left_out(
+    left: int | None, left_out: str | None
+) -> None:
+    candidate = Candidate(offer=an_offer("us-east-1a"))
+    assert within_budget(candidate, left, LIMITS) == dataclasses.replace(
+        candidate, left_out=left_out
+    )
+
+
+def test_an_earlier_reason_stays() -> None:
+    candidate = Candidate(offer=an_offer("us-east-1a"), left_out="cooling down")
+    assert within_budget(candidate, 0, LIMITS) == candidate
 
 
 def test_quotas_count_by_letter() -> None:
