@@ -23,11 +23,14 @@ log = structlog.get_logger(__name__)
 # The price of an instance-hour is looked up at its start: an outage of ours up to this long loses
 # none of them.
 HISTORY = dt.timedelta(days=2)
+# A type that nobody asked for during this time is read no more.
+FORGOTTEN_AFTER = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegionMarket:
-    """What one region answered last. `trouble` is why the newest try failed, if it did."""
+    """What one region answered last of `types`. `trouble` is why the newest try failed, if it
+    did."""
 
     types: frozenset[str] = frozenset()
     pools: frozenset[Pool] = frozenset()
@@ -47,16 +50,28 @@ class Board:
         self._executor = executor
         self._every = dt.timedelta(seconds=every_s)
         self._markets: dict[str, RegionMarket] = {}
+        # by region and type: when somebody last asked for it
+        self._asked_at: dict[str, dict[str, dt.datetime]] = {}
         self._lock = threading.Lock()
 
     def offers(self, regions: Iterable[str], types: Iterable[str]) -> tuple[Offer, ...]:
         """The offers of these types now, after reading what is unknown or stale."""
-        now = self._clock.now()
+        now, wanted = self._clock.now(), frozenset(types)
         found: list[Offer] = []
-        for region, market in self._fresh(regions, frozenset(types), now).items():
+        for region, market in self._fresh(regions, wanted, now).items():
+            pools = sorted(pool for pool in market.pools if pool.instance_type in wanted)
             on_demand = {(region, name): price for name, price in market.on_demand.items()}
-            found += spot_and_on_demand(sorted(market.pools), market.quotes, on_demand, now)
+            found += spot_and_on_demand(pools, market.quotes, on_demand, now)
         return tuple(found)
+
+    def offered(
+        self, regions: Iterable[str], types: Iterable[str]
+    ) -> Mapping[str, frozenset[Pool] | PortError]:
+        """By region: the pools in which EC2 offers these types now, or why that is not to be had.
+        Asked each time, without any price."""
+        names = sorted(types)
+        reads = {region: self._executor.submit(self._offered, region, names) for region in regions}
+        return {region: read.result() for region, read in reads.items()}
 
     def quotes(self) -> Mapping[Pool, tuple[Quote, ...]]:
         """The history that is held, of all regions."""
@@ -69,24 +84,39 @@ class Board:
         with self._lock:
             return dict(self._markets)
 
+    def _offered(self, region: str, names: Sequence[str]) -> frozenset[Pool] | PortError:
+        try:
+            return self._prices.offered(region, names)
+        except PortError as error:
+            return error
+
     def _fresh(
         self, regions: Iterable[str], types: frozenset[str], now: dt.datetime
     ) -> Mapping[str, RegionMarket]:
         with self._lock:
             held = {region: self._markets.get(region, RegionMarket()) for region in regions}
+            asked = {region: self._ask(region, types, now) for region in held}
         stale = {
             region: market
             for region, market in held.items()
             if types and self._is_stale(market, types, now)
         }
         reads = {
-            region: self._executor.submit(self._read, region, market, types | market.types, now)
+            region: self._executor.submit(self._read, region, market, asked[region], now)
             for region, market in stale.items()
         }
         held.update({region: read.result() for region, read in reads.items()})
         with self._lock:
             self._markets.update(held)
         return held
+
+    def _ask(self, region: str, types: frozenset[str], now: dt.datetime) -> frozenset[str]:
+        """Remember who is asked for; all that a read of the region is to tell of. Under the lock:
+        one user's look at many types must not make every later read a long one."""
+        asked_at = {**self._asked_at.get(region, {}), **dict.fromkeys(types, now)}
+        recent = {name: at for name, at in asked_at.items() if now < at + FORGOTTEN_AFTER}
+        self._asked_at[region] = recent
+        return frozenset(recent)
 
     def _is_stale(self, market: RegionMarket, types: frozenset[str], now: dt.datetime) -> bool:
         if not types <= market.types or market.tried_at is None:
