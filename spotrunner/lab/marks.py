@@ -3,4 +3,4 @@
 INSTANCE_MARK = "SPOTRUNNER_LAB_INSTANCE"  # <lab id>/<instance id>
 UNIT_MARK = "SPOTRUNNER_LAB_UNIT"  # <instance mark>/<unit>
 CONTAINER_MARK = "SPOTRUNNER_LAB_CONTAINER"  # <instance mark>/<container id>
-LAB_MARK = "SPOTRUNNER_LAB"  # <lab id>: the lab's own process
+LAB_MARK = "SPOTRUNNER_LAB"  # <folder>: the lab's own process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -127,19 +128,17 @@ def up(
         "watched": watched,
     }
     command = [sys.executable, "-m", "spotrunner.lab.serve", json.dumps(options)]
-    if not watched:
-        pid = start_apart(command, _environment(paths), paths.log)
-        return _wait_until_up(paths, pid, None)
-    with paths.log.open("ab") as log:
-        child = subprocess.Popen(
-            command,
-            env=_environment(paths),
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    return _wait_until_up(paths, child.pid, child)
+    with contextlib.ExitStack() as undo:
+        # Whoever waits here can be stopped (Ctrl-C), and would then know nothing of it to end.
+        undo.callback(_sweep, paths)
+        child = _start_watched(command, paths) if watched else None
+        pid = child.pid if child else start_apart(command, _environment(paths), paths.log)
+        if child is not None:
+            undo.callback(child.communicate)
+        undo.callback(_kill, pid, paths)
+        _wait_until_up(paths, pid)
+        undo.pop_all()
+    return RunningLab(paths.folder, json.loads(paths.lab_file.read_text()), child)
 
 
 def find(folder: Path) -> RunningLab:
@@ -199,7 +198,19 @@ def _is_serving(pid: int, paths: LabPaths) -> bool:
         return False
 
 
-def _wait_until_up(paths: LabPaths, pid: int, child: subprocess.Popen[bytes] | None) -> RunningLab:
+def _start_watched(command: list[str], paths: LabPaths) -> subprocess.Popen[bytes]:
+    with paths.log.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=_environment(paths),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait_until_up(paths: LabPaths, pid: int) -> None:
     give_up_at, pause = time.monotonic() + _START_TIMEOUT_S, threading.Event()
     while time.monotonic() < give_up_at and _is_serving(pid, paths):
         try:
@@ -207,13 +218,14 @@ def _wait_until_up(paths: LabPaths, pid: int, child: subprocess.Popen[bytes] | N
         except NoLab:
             pause.wait(0.05)
             continue
-        return RunningLab(paths.folder, json.loads(paths.lab_file.read_text()), child)
-    if _is_serving(pid, paths):
-        psutil.Process(pid).kill()
-    if child is not None:
-        child.communicate()
+        return
     last = paths.log.read_text(errors="replace").strip().splitlines()[-1:]
     raise LabError(f"the lab did not start: {' '.join(last)} (see {paths.log})")
+
+
+def _kill(pid: int, paths: LabPaths) -> None:
+    if _is_serving(pid, paths):
+        psutil.Process(pid).kill()
 
 
 def _sweep(paths: LabPaths) -> None:

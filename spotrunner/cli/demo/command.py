@@ -51,8 +51,9 @@ def _play(seed: int, keep: Path | None) -> tuple[dict[str, Any], list[str]]:
     from spotrunner.cli.demo.play import Play
     from spotrunner.cli.demo.screen import Screen
     from spotrunner.cli.demo.stage import stage
+    from spotrunner.cli.demo.stops import stops
 
-    with Screen() as screen, stage(seed, keep, screen.say) as here:
+    with stops(), Screen() as screen, stage(seed, keep, screen.say) as here:
         play = Play(here, screen, seed)
         told = play.perform()
     found = facts(told)

@@ -102,10 +102,14 @@ class Play:
 
     def _skip(self) -> None:
         """While it lasts we go on looking: the agent of a job that is watched follows at once."""
-        with ThreadPoolExecutor(1) as executor:
+        executor = ThreadPoolExecutor(1)
+        try:
             skip = executor.submit(self.stage.lab.skip, SKIPPED_S)
             self._until(skip.done)
-        skip.result()
+            skip.result()
+        finally:
+            # Who stops the demo here does not wait for the hour: the lab's end ends the call.
+            executor.shutdown(wait=False)
         instance = self._held()[1]["instance_id"]
         rows = self.stage.lab.status()["instances"]
         self._role_keys = next(row["role_keys"] for row in rows if row["id"] == instance)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import spotrunner
 from spotrunner.cli.failure import Failure
+from spotrunner.lab.watched import Watched
 
 TIMEOUT_S = 600
 
@@ -21,13 +21,13 @@ TIMEOUT_S = 600
 class Reference:
     """A training that runs beside the job."""
 
-    child: subprocess.Popen[bytes]
+    running: Watched
     folder: Path
     log: Path
 
     def result(self) -> Mapping[str, object]:
         """Its result.json, when it is done. Raises Failure."""
-        code = self.child.wait(TIMEOUT_S)
+        code = self.running.wait(TIMEOUT_S)
         if code != 0:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise Failure(f"the uninterrupted reference run failed ({code}):\n{last}")
@@ -44,22 +44,16 @@ def reference_run(
         (folder / name).mkdir(parents=True)
     (folder / "data" / "digits").symlink_to(dataset)
     log = folder / "trainer.log"
-    with log.open("wb") as out:
-        child = subprocess.Popen(
-            ["bash", "-c", f"set -eo pipefail; {run}"],
-            cwd=payload,
-            env=_environment(envs, folder),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+    running = Watched(
+        ["bash", "-c", f"set -eo pipefail; {run}"],
+        environment=_environment(envs, folder),
+        log=log,
+        folder=payload,
+    )
     try:
-        yield Reference(child=child, folder=folder, log=log)
+        yield Reference(running=running, folder=folder, log=log)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, 9)
-        child.wait()
+        running.kill()
 
 
 def _environment(envs: Mapping[str, str], folder: Path) -> dict[str, str]:

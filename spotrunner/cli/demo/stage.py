@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import spotrunner
 from spotrunner.adapters.aws.objects import S3Objects
-from spotrunner.cli.api import Api, find
+from spotrunner.cli.api import Api
+from spotrunner.cli.demo.daemon import Daemon
+from spotrunner.cli.demo.stops import ignore_stops
 from spotrunner.cli.failure import Failure
 from spotrunner.lab import process
 from spotrunner.lab.mail import owner_client
@@ -26,8 +25,6 @@ from spotrunner.lab.process import RunningLab
 from spotrunner.lab.settings import control_environment
 
 DATA_PREFIX = "datasets/digits/"
-_DAEMON_START_S = 60.0
-_DAEMON_STOP_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +33,15 @@ class Stage:
 
     folder: Path
     lab: RunningLab
-    api: Api
+    daemon: Daemon
     objects: S3Objects
     payload: Path
     dataset: Path
     environment: dict[str, str]
+
+    @property
+    def api(self) -> Api:
+        return self.daemon.api
 
     def spotrunner(self, *arguments: str) -> str:
         """Run a command of the command line, as a user would; what it wrote to stdout. Its other
@@ -51,6 +52,8 @@ class Stage:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
+            # Ctrl-C is for the demo, which then ends this.
+            start_new_session=True,
         )
         if done.returncode != 0:
             raise Failure(f"`spotrunner {' '.join(arguments)}` failed ({done.returncode})")
@@ -64,19 +67,22 @@ def stage(seed: int, keep: Path | None, say: Callable[[str], None]) -> Iterator[
     payload = _payload()
     with _folder(keep) as folder, contextlib.ExitStack() as stack:
         say(f"a lab of three regions, seed {seed}, in {folder}")
-        stack.callback(process.down, folder)
         lab = process.up(folder, seed=seed, watched=True)
+        stack.callback(lab.close)
         dataset = folder / "dataset"
         objects = S3Objects(owner_client(lab.url, "s3", HOME_REGION), HOME_BUCKET)
         say(f"scikit-learn's digits, as shards in s3://{HOME_BUCKET}/{DATA_PREFIX}")
         _make_data(payload, dataset, objects)
         environment = control_environment(os.environ)
-        say(f"the daemon: spotrunner daemon --config {lab.paths.settings}")
-        stack.enter_context(_daemon(lab, environment))
+        daemon = Daemon(lab, environment)
+        say(f"the daemon: {' '.join(daemon.command)}")
+        stack.callback(daemon.stop)
+        daemon.start()
+        stack.callback(ignore_stops)
         yield Stage(
             folder=folder,
             lab=lab,
-            api=find(lab.paths.api_file),
+            daemon=daemon,
             objects=objects,
             payload=payload,
             dataset=dataset,
@@ -113,41 +119,12 @@ def _make_data(payload: Path, dataset: Path, objects: S3Objects) -> None:
 
 def run_or_fail(command: Sequence[str], environment: os._Environ[str] | dict[str, str]) -> None:
     done = subprocess.run(
-        list(command), env=dict(environment), capture_output=True, text=True, check=False
+        list(command),
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
     )
     if done.returncode != 0:
         raise Failure(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def _daemon(lab: RunningLab, environment: dict[str, str]) -> Iterator[None]:
-    log_file = lab.paths.folder / "daemon.log"
-    with log_file.open("ab") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "spotrunner", "daemon", "--config", str(lab.paths.settings)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C is for the demo, which then ends the daemon in its order.
-            start_new_session=True,
-        )
-    try:
-        _wait_for_api(daemon, lab, log_file)
-        yield
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(_DAEMON_STOP_S)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-
-def _wait_for_api(daemon: subprocess.Popen[bytes], lab: RunningLab, log: Path) -> None:
-    give_up_at, pause = time.monotonic() + _DAEMON_START_S, threading.Event()
-    while not lab.paths.api_file.exists():
-        if daemon.poll() is not None or time.monotonic() > give_up_at:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise Failure(f"the daemon did not start:\n{last}")
-        pause.wait(0.1)
