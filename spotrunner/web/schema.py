@@ -29,7 +29,8 @@ from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
-IMAGE = "tensorflow/tensorflow:2.17.0-gpu"
+STOCK = "tensorflow/tensorflow"
+IMAGE = f"{STOCK}:2.17.0-gpu"
 BLIND_VERSIONS = ("2.18", "2.19", "2.20", "2.21")
 
 MAX_TEXT = 64 * 1024
@@ -113,14 +114,33 @@ def _image(value: str) -> str:
         what = f"the tag {parts['tag']}" if parts["tag"] else "an image without a tag"
         raise ValueError(
             f"{what} is another image from one day to the next, so that a resumed run could go on"
-            f" with another TensorFlow; pin it: {IMAGE}"
+            f" with another TensorFlow; pin it: {_pinned(parts['repository'])}"
         )
     return value
 
 
 def _floats(tag: str | None) -> bool:
-    """`latest-gpu` and `my-latest` float as much as `latest` does."""
-    return tag is None or "latest" in re.split(r"[-_.]", tag.lower())
+    """`latest-gpu` and `my-latest` float as much as `latest` does, and so do TensorFlow's own
+    `nightly…` and `devel…`; `12.3.0-devel` names a version."""
+    if tag is None:
+        return True
+    words = re.split(r"[-_.]", tag.lower())
+    return "latest" in words or "nightly" in words or words[0].startswith(("nightly", "devel"))
+
+
+def _pinned(repository: str) -> str:
+    if _is_stock(repository):
+        return IMAGE
+    return f"{repository}:VERSION or {repository}@sha256:DIGEST, or take {IMAGE}"
+
+
+def _is_stock(repository: str) -> bool:
+    """TensorFlow's own, by each name that Docker Hub has."""
+    return repository in (
+        STOCK,
+        f"docker.io/{STOCK}",
+        f"index.docker.io/{STOCK}",
+    )
 
 
 def _env_name(value: str) -> str:
@@ -265,14 +285,17 @@ def _filled(entry: Any, envs: dict[Any, Any]) -> Any:
 
 
 def _warnings(file: JobFile) -> Iterator[Problem]:
-    repository, _, tag = file.image.removeprefix("docker.io/").partition(":")
-    version, gpu, _ = tag.partition("-gpu")
-    if repository == "tensorflow/tensorflow" and gpu and version.startswith(BLIND_VERSIONS):
-        yield Problem(
-            message=f"{file.image} finds no GPU: it has cuDNN 8, and its TensorFlow needs 9",
-            key="image",
-            hint=f"take {IMAGE}",
-        )
+    parts = _IMAGE.fullmatch(file.image)
+    if parts is None or parts["tag"] is None or not _is_stock(parts["repository"]):
+        return
+    version, gpu, _ = parts["tag"].partition("-gpu")
+    if not gpu:
+        why = "it is the build without CUDA"
+    elif version.startswith(BLIND_VERSIONS):
+        why = "it has cuDNN 8, and its TensorFlow needs 9"
+    else:
+        return
+    yield Problem(message=f"{file.image} finds no GPU: {why}", key="image", hint=f"take {IMAGE}")
 
 
 # -- the spec ----------------------------------------------------------------------------------

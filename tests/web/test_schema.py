@@ -60,8 +60,6 @@ def test_everything_wrong_is_said_with_its_line() -> None:
             "named twice: us-east-1",
         ),
         ({"resources": 3}, "expected `key: value` lines, found 3"),
-        ({"image": "my-image:2-latest"}, "the tag 2-latest"),
-        ({"image": "localhost:5000/mine"}, "without a tag"),
         ({"image": "no image"}, "expected a container image"),
         ({"data": [{"source": "s3://data-bucket/a", "target": "a"}]}, "s3://data-bucket/a/"),
         ({"data": [{"source": "https://a/b/", "target": "a"}]}, "expected s3://BUCKET/PREFIX/"),
@@ -99,12 +97,59 @@ def test_a_wrong_value_has_its_sentence(changes: dict[str, Any], words: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("image", "what", "pinned"),
+    [
+        *(
+            (f"tensorflow/tensorflow:{tag}", f"the tag {tag}", "tensorflow/tensorflow:2.17.0-gpu")
+            for tag in (
+                "latest",
+                "latest-gpu",
+                "latest-gpu-jupyter",
+                "nightly",
+                "nightly-gpu",
+                "nightly-gpu-jupyter",
+                "devel",
+                "devel-gpu",
+            )
+        ),
+        ("tensorflow/tensorflow", "an image without a tag", "tensorflow/tensorflow:2.17.0-gpu"),
+        (
+            "docker.io/tensorflow/tensorflow:Latest",
+            "the tag Latest",
+            "tensorflow/tensorflow:2.17.0-gpu",
+        ),
+        *(
+            (
+                f"localhost:5000/mine{tag and ':'}{tag}",
+                f"the tag {tag}" if tag else "an image without a tag",
+                "localhost:5000/mine:VERSION or localhost:5000/mine@sha256:DIGEST, or take"
+                " tensorflow/tensorflow:2.17.0-gpu",
+            )
+            for tag in ("", "2-latest", "tf-nightly", "nightly2026")
+        ),
+    ],
+)
+def test_an_image_that_floats_is_refused_with_the_pinned_one(
+    image: str, what: str, pinned: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobFile.model_validate(a_job(image=image))
+    assert str(caught.value.errors()[0]["ctx"]["error"]) == (
+        f"{what} is another image from one day to the next, so that a resumed run could go on with"
+        f" another TensorFlow; pin it: {pinned}"
+    )
+
+
+@pytest.mark.parametrize(
     "image",
     [
         "my-registry.example:5000/team/tf:2.17",
         "123456789012.dkr.ecr.us-east-1.amazonaws.com/tf:v1",
         "tensorflow/tensorflow@sha256:" + "0" * 64,
-        "tensorflow/tensorflow:latest@sha256:" + "0" * 64,
+        "tensorflow/tensorflow:latest-gpu@sha256:" + "0" * 64,
+        "tensorflow/tensorflow:2.17.0-gpu-jupyter",
+        "nvidia/cuda:12.3.0-devel-ubuntu22.04",
+        "mine:latestish",
     ],
 )
 def test_a_pinned_image_is_taken(image: str) -> None:
@@ -113,9 +158,28 @@ def test_a_pinned_image_is_taken(image: str) -> None:
     assert file.warnings == ()
 
 
-@pytest.mark.parametrize("tag", ["2.18.0-gpu", "2.21.0-gpu", "2.19.1-gpu-jupyter"])
-def test_stock_images_that_find_no_gpu_are_warned_of(tag: str) -> None:
-    (warning,) = JobFile.model_validate(a_job(image=f"tensorflow/tensorflow:{tag}")).warnings
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [
+        *(
+            (tag, "it has cuDNN 8, and its TensorFlow needs 9")
+            for tag in (
+                "2.18.0-gpu",
+                "2.19.0-gpu",
+                "2.20.0-gpu",
+                "2.21.0-gpu",
+                "2.19.1-gpu-jupyter",
+                "2.20.0-gpu@sha256:" + "0" * 64,
+            )
+        ),
+        ("2.17.0", "it is the build without CUDA"),
+        ("2.19.0-jupyter", "it is the build without CUDA"),
+    ],
+)
+def test_stock_images_that_find_no_gpu_are_warned_of(tag: str, why: str) -> None:
+    image = f"tensorflow/tensorflow:{tag}"
+    (warning,) = JobFile.model_validate(a_job(image=image)).warnings
+    assert warning.message == f"{image} finds no GPU: {why}"
     assert warning.hint == "take tensorflow/tensorflow:2.17.0-gpu"
 
 
