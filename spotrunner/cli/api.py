@@ -112,7 +112,7 @@ class Api:
             raise Refused(problems)
         if response.status_code == 413 and words:
             raise BadInput(words)
-        if response.status_code in (409, 503) and words:
+        if response.status_code in (403, 409, 424, 503) and words:
             raise Failure(words)
         raise Failure(
             f"the daemon failed ({response.status_code}{': ' + words if words else ''});"

@@ -11,16 +11,20 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from spotrunner.core.located import Problem, dotted
-from spotrunner.ports import PortError
+from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Unavailable
 
 log = structlog.get_logger(__name__)
 
 BAD_REQUEST = 400
 UNAUTHORIZED = 401
+# AWS does not allow the daemon what was asked for; 401 is of the API's own token.
+FORBIDDEN = 403
 NOT_FOUND = 404
 CONFLICT = 409
 TOO_LARGE = 413
 UNPROCESSABLE = 422
+# What the daemon was set up with is not there, or not as it was named.
+FAILED_DEPENDENCY = 424
 FAILED = 500
 UNAVAILABLE = 503
 
@@ -85,7 +89,22 @@ def _on_http(_: Request, error: Exception) -> JSONResponse:
 
 
 def _on_port(request: Request, error: Exception) -> JSONResponse:
+    """Only silence is worth another try: what AWS refuses or lacks, a person has to mend."""
+    if not isinstance(error, (Unavailable, NotAuthorized, Misconfigured)):
+        return _on_bug(request, error)
     log.warning("a call could not be answered", path=request.url.path, error=str(error))
+    if isinstance(error, NotAuthorized):
+        problem = Problem(
+            message=f"AWS does not allow it to the daemon: {error}",
+            hint="mend that first: trying again does not help",
+        )
+        return answer(FORBIDDEN, [problem])
+    if isinstance(error, Misconfigured):
+        problem = Problem(
+            message=f"the daemon cannot do it as it is set up: {error}",
+            hint="mend that first: trying again does not help",
+        )
+        return answer(FAILED_DEPENDENCY, [problem])
     return answer(UNAVAILABLE, [Problem(message=str(error), hint="try again")])
 
 

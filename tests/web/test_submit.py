@@ -10,7 +10,14 @@ import pytest
 from spotrunner.adapters import codec
 from spotrunner.core.model import JobSpec, Market, Pool, Refusal, Refused
 from spotrunner.core.states import JobState
-from spotrunner.ports import Changes, Unavailable
+from spotrunner.ports import (
+    Changes,
+    Misconfigured,
+    NotAuthorized,
+    PortError,
+    PreconditionFailed,
+    Unavailable,
+)
 from tests.web.conftest import MAX_WORKDIR_BYTES, START, Api, a_job, a_workdir
 
 
@@ -213,6 +220,39 @@ def test_no_job_is_stored_when_s3_does_not_answer(api: Api) -> None:
     response = api.submit(a_job(), a_workdir())
     assert response.status_code == 503
     assert response.json()["errors"][0]["message"] == "S3 is away"
+    assert api.store.jobs() == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message", "hint"),
+    [
+        (Unavailable("S3 is away"), 503, "S3 is away", "try again"),
+        (
+            NotAuthorized("PutObject: AccessDenied: no: allow it in the policy of the bucket"),
+            403,
+            "AWS does not allow it to the daemon: PutObject: AccessDenied: no: allow it in the"
+            " policy of the bucket",
+            "mend that first: trying again does not help",
+        ),
+        (
+            Misconfigured("NoSuchBucket: check the bucket's name"),
+            424,
+            "the daemon cannot do it as it is set up: NoSuchBucket: check the bucket's name",
+            "mend that first: trying again does not help",
+        ),
+        (PreconditionFailed("412"), 500, "PreconditionFailed in /v1/jobs", ""),
+    ],
+    ids=["unavailable", "not authorized", "misconfigured", "a bug"],
+)
+def test_what_aws_says_no_to_has_its_words_and_nobody_is_told_to_try_again(
+    api: Api, error: PortError, status: int, message: str, hint: str
+) -> None:
+    api.home.fail_next("put", error)
+    response = api.submit(a_job())
+    assert response.status_code == status
+    assert response.json()["errors"] == [
+        {"line": None, "key": "", "message": message, "hint": hint}
+    ]
     assert api.store.jobs() == ()
 
 
