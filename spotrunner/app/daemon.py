@@ -177,6 +177,7 @@ class _Daemon:
                 heads=self._heads,
                 mailbox=self._mailbox,
                 offers=self._board.offers,
+                offered=self._board.offered,
                 policy=Cheapest(),
                 sites=self._sites,
                 regions=self._settings.regions,

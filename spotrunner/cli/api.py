@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,11 @@ class Api:
 
 
 def _problems(body: Any) -> tuple[Problem, ...]:
-    found = body.get("errors", []) if isinstance(body, dict) else []
+    return problems_of(body.get("errors", []) if isinstance(body, dict) else [])
+
+
+def problems_of(found: Iterable[Any]) -> tuple[Problem, ...]:
+    """From the API's JSON of them."""
     return tuple(
         Problem(
             message=str(it.get("message", "")),

@@ -40,9 +40,9 @@ class Submission:
     fields: dict[str, Any]
     workdir: Listing | None
 
-    @property
-    def warnings(self) -> list[str]:
-        return located.lines(self.file, self._placed(self.job.warnings))
+    def lines(self, problems: Sequence[Problem]) -> list[str]:
+        """What the daemon warns of, one line each, with the lines of the file."""
+        return located.lines(self.file, self._placed(problems))
 
     def bad(self, problems: Sequence[Problem]) -> BadFile:
         """What the daemon found wrong with the fields, with the lines of the file."""

@@ -75,7 +75,8 @@ def _submit(
         raise WrongFile(str(submission.bad(error.problems))) from None
     if output is Output.JSON:
         workdir = dataclasses.asdict(packed) if packed else None
-        print_json({"job": job, "offers": answer["offers"], "workdir": workdir})
+        told = {key: answer[key] for key in ("offers", "warnings")}
+        print_json({"job": job, **told, "workdir": workdir})
     else:
         _say_what_next(job)
     if job is None and not dry_run:
@@ -118,6 +119,7 @@ def _send(
 
 
 def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any]) -> None:
+    from spotrunner.cli.api import problems_of
     from spotrunner.cli.output import display, say, table
 
     offers: list[dict[str, Any]] = answer["offers"]
@@ -129,7 +131,8 @@ def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any])
     display(table(headers, rows, right=numbers, whole=names))
     chosen = next((offer for offer in offers if offer["chosen"]), None)
     say(f"-> {answer['why']}" if chosen else f"{answer['why']}: the job will wait")
-    for line in (*_facts(submission, packed, chosen), *submission.warnings):
+    warnings = submission.lines(problems_of(answer["warnings"]))
+    for line in (*_facts(submission, packed, chosen), *warnings):
         say(line)
 
 

@@ -19,7 +19,7 @@ from starlette.datastructures import UploadFile
 from spotrunner.core.model import Attempt, CommandVerb, Job
 from spotrunner.core.states import JobState
 from spotrunner.web import errors, logs, offers, submit, views
-from spotrunner.web.checks import problems
+from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.find import find_attempts, find_job
 from spotrunner.web.guard import MAX_BODY_BYTES, Guard
@@ -85,10 +85,11 @@ class _Jobs:
     def _offers(self, body: bytes) -> Json:
         file = submit.parse(body)
         spec = to_spec(file, None)
-        if wrong := problems(self._deps, spec):
-            raise errors.refused(wrong)
+        checked = check(self._deps, spec)
+        if checked.wrong:
+            raise errors.refused(checked.wrong)
         rows, choice = offers.table(self._deps, spec)
-        warnings = [errors.plain(warning) for warning in file.warnings]
+        warnings = errors.plain_all((*file.warnings, *checked.warnings))
         return {"offers": rows, "why": choice.why, "warnings": warnings, "errors": []}
 
     def jobs(self) -> Json:
@@ -106,10 +107,9 @@ class _Jobs:
         """A form: `job` is the job file's fields as JSON, `workdir` the packed workdir if there is
         one, `workdir_sha256` its digest, where the sender wants it checked."""
         async with request.form(max_files=1, max_fields=2, max_part_size=MAX_BODY_BYTES) as form:
-            job = await run_in_threadpool(self._submit, dict(form))
-        return views.summary(self._deps, job, (), {})
+            return await run_in_threadpool(self._submit, dict(form))
 
-    def _submit(self, form: dict[str, UploadFile | str]) -> Job:
+    def _submit(self, form: dict[str, UploadFile | str]) -> Json:
         fields, workdir = form.get("job"), form.get("workdir")
         sha256 = form.get("workdir_sha256")
         if not isinstance(fields, str):
@@ -117,8 +117,10 @@ class _Jobs:
         if isinstance(workdir, str):
             raise errors.one(errors.UNPROCESSABLE, "expected a file", "workdir")
         upload = workdir.file if workdir is not None else None
-        checked = submit.parse(fields)
-        return submit.submit(self._deps, checked, upload, str(sha256) if sha256 else None)
+        file = submit.parse(fields)
+        job, warnings = submit.submit(self._deps, file, upload, str(sha256) if sha256 else None)
+        line = views.summary(self._deps, job, (), {})
+        return {**line, "warnings": errors.plain_all(warnings)}
 
 
 class _Job:

@@ -1,118 +1,202 @@
 """What is wrong with a job as only the daemon can know: what its regions offer, which images there
 are, whether its data lies there, whether its budget pays a start. Everything at once.
+
+Only evidence refuses a job. What a region that does not answer may offer is unknown: the job is
+taken, and told of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.located import Problem
-from spotrunner.core.model import DataSource, JobSpec, Offer
+from spotrunner.core.model import DataSource, JobSpec, Pool
 from spotrunner.core.money import HOUR_S, first_paid_s, start_s, usd
-from spotrunner.ports import Misconfigured, NotAuthorized
+from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Unavailable
 from spotrunner.web.deps import Deps
 from spotrunner.web.schema import bucket_and_prefix
+
+T = TypeVar("T")
 
 _CENT_USD_MICROS = 10_000
 
 
-def problems(deps: Deps, spec: JobSpec) -> list[Problem]:
-    """Raises Unavailable when AWS cannot be asked now."""
-    here = [region for region in spec.regions if region in deps.regions]
-    offers = deps.offers(here, spec.instance_types)
-    return [
-        *_regions(deps, spec),
-        *(_types(deps, spec, here, offers) if here else ()),
-        *_images(deps, spec, offers),
-        *_data(deps, spec),
-        *_budget(deps, spec, offers),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """`wrong` refuses the job; `warnings` are what is not known, or does not help it."""
+
+    wrong: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
-def _regions(deps: Deps, spec: JobSpec) -> Iterator[Problem]:
-    for index, region in enumerate(spec.regions):
-        if region not in deps.regions:
-            close = closest_name(region, deps.regions)
-            yield Problem(
-                key=f"resources.regions.{index}",
-                message=f"the daemon does not use {region}; it uses {', '.join(deps.regions)}",
-                hint=f"nearest: {close}" if close else "",
+def check(deps: Deps, spec: JobSpec) -> Checked:
+    """Raises Unavailable when nothing is wrong as far as is known, and none of the job's regions,
+    or the bucket of its data, can be asked now."""
+    return _Check(deps, spec).all()
+
+
+class _Check:
+    def __init__(self, deps: Deps, spec: JobSpec) -> None:
+        self._deps = deps
+        self._spec = spec
+        self._here = tuple(region for region in spec.regions if region in deps.regions)
+        self._offers = deps.offers(self._here, spec.instance_types)
+        # Why a region cannot be asked: nothing more is asked of it, since each call takes long.
+        self._silent: dict[str, Unavailable] = {}
+        self._barred: dict[str, NotAuthorized] = {}
+        self._warnings: list[Problem] = []
+
+    def all(self) -> Checked:
+        wrong = [
+            *self._strange_regions(),
+            *self._types(),
+            *self._images(),
+            *self._data(),
+            *self._budget(),
+            *self._barred_regions(),
+        ]
+        if self._silent and not wrong and len(self._silent) == len(self._here):
+            whys = "; ".join(f"{region}: {why}" for region, why in self._silent.items())
+            raise Unavailable(f"the job cannot be checked now, since no region answers ({whys})")
+        return Checked(wrong=tuple(wrong), warnings=(*self._warnings, *self._silent_regions()))
+
+    # -- regions -------------------------------------------------------------------------------
+
+    def _strange_regions(self) -> Iterator[Problem]:
+        ours = self._deps.regions
+        for region in self._spec.regions:
+            if region not in ours:
+                close = closest_name(region, ours)
+                yield self._of_region(
+                    region,
+                    f"the daemon does not use {region}; it uses {', '.join(ours)}",
+                    f"nearest: {close}" if close else "",
+                )
+
+    def _barred_regions(self) -> Iterator[Problem]:
+        for region, why in self._barred.items():
+            message = f"AWS does not allow the daemon to use {region}: {why}"
+            yield self._of_region(region, message, "or leave the region out")
+
+    def _silent_regions(self) -> Iterator[Problem]:
+        for region, why in self._silent.items():
+            yield self._of_region(
+                region, f"{region} did not answer, so what it has could not be checked: {why}"
             )
 
+    def _of_region(self, region: str, message: str, hint: str = "") -> Problem:
+        key = f"resources.regions.{self._spec.regions.index(region)}"
+        return Problem(key=key, message=message, hint=hint)
 
-def _types(
-    deps: Deps, spec: JobSpec, regions: list[str], offers: tuple[Offer, ...]
-) -> Iterator[Problem]:
-    offered = {offer.pool.instance_type for offer in offers}
-    missing = [name for name in spec.instance_types if name not in offered]
-    if not missing:
-        return
-    # Only now everything that could stand in is looked up: it is a lot to ask EC2 for.
-    others = {offer.pool.instance_type for offer in deps.offers(regions, USABLE)}
-    where = ", ".join(regions)
-    if not others:
-        yield Problem(
-            key="resources.regions",
-            message=f"no GPU type has a known price in {where} now: none is offered there, or EC2"
-            " does not answer (the daemon's log says which)",
-        )
-        return
-    for name in missing:
-        instead = nearest(name, others)
-        yield Problem(
-            key=f"resources.instance_types.{spec.instance_types.index(name)}",
-            message=f"{name} is not offered in {where}",
-            hint=f"the nearest type offered there is {instead}" if instead else "",
-        )
-
-
-def _images(deps: Deps, spec: JobSpec, offers: tuple[Offer, ...]) -> Iterator[Problem]:
-    named = dict(spec.amis)
-    sold = sorted({(offer.pool.instance_type, offer.pool.region) for offer in offers})
-    for name, region in sold:
-        if region in named:
-            continue
+    def _ask(self, region: str, call: Callable[[], T]) -> T | None:
+        """What the region answers; None, and it is noted why, if it cannot be asked.
+        Raises Misconfigured."""
+        if region in self._silent or region in self._barred:
+            return None
         try:
-            deps.sites.image(region, name)
-        except Misconfigured as error:
-            yield Problem(
-                key=f"resources.instance_types.{spec.instance_types.index(name)}",
-                message=str(error),
-                hint=f"or name it in the job file, amis: {{{region}: ami-…}}",
-            )
+            return call()
+        except Unavailable as error:
+            self._silent[region] = error
+        except NotAuthorized as error:
+            self._barred[region] = error
+        return None
+
+    # -- types ---------------------------------------------------------------------------------
+
+    def _types(self) -> Iterator[Problem]:
+        """A type without an offer is not offered, or has no known price, or is unknown."""
+        priced = {offer.pool.instance_type for offer in self._offers}
+        missing = [name for name in self._spec.instance_types if name not in priced]
+        if not missing or not self._here:
+            return
+        pools = self._offered()
+        for name in missing:
+            where = sorted({pool.region for pool in pools if pool.instance_type == name})
+            if where:
+                self._warnings.append(
+                    self._of_type(
+                        name,
+                        f"{name} is offered in {', '.join(where)}, but its price there is not known"
+                        " now: it is taken once it is",
+                    )
+                )
+            elif not self._silent and not self._barred:
+                instead = nearest(name, {pool.instance_type for pool in pools})
+                yield self._of_type(
+                    name,
+                    f"{name} is not offered in {', '.join(self._here)}",
+                    f"the nearest type offered there is {instead}" if instead else "",
+                )
+
+    def _offered(self) -> frozenset[Pool]:
+        """Where any type is offered that a job may name: one call a region, and no prices."""
+        told = self._deps.offered(self._here, USABLE)
+        found: set[Pool] = set()
+        for region, answer in told.items():
+            found |= self._ask(region, partial(_result, answer)) or frozenset()
+        return frozenset(found)
+
+    def _of_type(self, name: str, message: str, hint: str = "") -> Problem:
+        key = f"resources.instance_types.{self._spec.instance_types.index(name)}"
+        return Problem(key=key, message=message, hint=hint)
+
+    # -- what a launch needs -------------------------------------------------------------------
+
+    def _images(self) -> Iterator[Problem]:
+        named = dict(self._spec.amis)
+        sold = sorted({(offer.pool.instance_type, offer.pool.region) for offer in self._offers})
+        for name, region in sold:
+            if region in named:
+                continue
+            try:
+                self._ask(region, partial(self._deps.sites.image, region, name))
+            except Misconfigured as error:
+                hint = f"or name it in the job file, amis: {{{region}: ami-…}}"
+                yield self._of_type(name, str(error), hint)
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def _data(self) -> Iterator[Problem]:
+        for index, data in enumerate(self._spec.data):
+            if (why := self._why_not_there(data)) is not None:
+                yield Problem(key=f"data.{index}.source", message=why)
+
+    def _why_not_there(self, data: DataSource) -> str | None:
+        bucket, prefix = bucket_and_prefix(data.source)
+        try:
+            first = next(iter(self._deps.buckets.objects(bucket).list(prefix)), None)
+        except (Misconfigured, NotAuthorized) as error:
+            return f"{data.source} cannot be read: {error}"
+        return None if first is not None else f"there is nothing in {data.source}"
+
+    # -- money ---------------------------------------------------------------------------------
+
+    def _budget(self) -> Iterator[Problem]:
+        """A start on the offer that needs the least in reserve, as core/place will count it; a
+        region that is silent may have a cheaper one."""
+        wanted = [offer for offer in self._offers if offer.market is self._spec.market]
+        least = min(wanted, key=lambda offer: offer.dearest_usd_micros_hour, default=None)
+        budget, limits = self._spec.budget_usd_micros, self._deps.limits
+        if least is None or budget is None or self._silent:
+            return
+        if first_paid_s(budget, least, limits) >= limits.boot_allowance_s:
+            return
+        need_s = start_s(limits)
+        # Up to a whole cent, so that the number named is surely enough.
+        per_cent = HOUR_S * _CENT_USD_MICROS
+        cents = -(-need_s * least.dearest_usd_micros_hour // per_cent)
+        yield Problem(
+            key="budget",
+            message=f"{usd(budget)} does not pay a start: the first {need_s} s on {least.pool}"
+            f" need {cents / 100:.2f} USD in reserve",
+        )
 
 
-def _data(deps: Deps, spec: JobSpec) -> Iterator[Problem]:
-    for index, data in enumerate(spec.data):
-        if (why := _why_not_there(deps, data)) is not None:
-            yield Problem(key=f"data.{index}.source", message=why)
-
-
-def _why_not_there(deps: Deps, data: DataSource) -> str | None:
-    bucket, prefix = bucket_and_prefix(data.source)
-    try:
-        first = next(iter(deps.buckets.objects(bucket).list(prefix)), None)
-    except (Misconfigured, NotAuthorized) as error:
-        return f"{data.source} cannot be read: {error}"
-    return None if first is not None else f"there is nothing in {data.source}"
-
-
-def _budget(deps: Deps, spec: JobSpec, offers: tuple[Offer, ...]) -> Iterator[Problem]:
-    """A start on the offer that needs the least in reserve, as core/place will count it."""
-    wanted = [offer for offer in offers if offer.market is spec.market]
-    least = min(wanted, key=lambda offer: offer.dearest_usd_micros_hour, default=None)
-    if least is None or spec.budget_usd_micros is None:
-        return
-    pays_s = first_paid_s(spec.budget_usd_micros, least, deps.limits)
-    if pays_s >= deps.limits.boot_allowance_s:
-        return
-    need_s = start_s(deps.limits)
-    # Up to a whole cent, so that the number named is surely enough.
-    per_cent = HOUR_S * _CENT_USD_MICROS
-    cents = -(-need_s * least.dearest_usd_micros_hour // per_cent)
-    yield Problem(
-        key="budget",
-        message=f"{usd(spec.budget_usd_micros)} does not pay a start: the first {need_s} s on"
-        f" {least.pool} need {cents / 100:.2f} USD in reserve",
-    )
+def _result(answer: frozenset[Pool] | PortError) -> frozenset[Pool]:
+    if isinstance(answer, PortError):
+        raise answer
+    return answer

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from spotrunner.core.model import Limits, Offer
+from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy import Policy
-from spotrunner.ports import Buckets, Clock, Heads, Mailbox, Objects, Sites, Store
+from spotrunner.ports import Buckets, Clock, Heads, Mailbox, Objects, PortError, Sites, Store
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """`objects` is the home bucket; `offers` takes regions and types; `wake` asks for a round,
-    `round` also waits that many seconds for its end and says whether it came; `encode` makes a
+    """`objects` is the home bucket; `offers` takes regions and types, `offered` too: it says by
+    region where they are offered at all, or why EC2 did not tell; `wake` asks for a round, `round`
+    also waits that many seconds for its end and says whether it came; `encode` makes a
     value of the model to JSON; `status` is what the daemon says of itself."""
 
     store: Store
@@ -24,6 +25,7 @@ class Deps:
     heads: Heads
     mailbox: Mailbox
     offers: Callable[[Iterable[str], Iterable[str]], tuple[Offer, ...]]
+    offered: Callable[[Iterable[str], Iterable[str]], Mapping[str, frozenset[Pool] | PortError]]
     policy: Policy
     sites: Sites
     regions: tuple[str, ...]

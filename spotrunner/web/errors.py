@@ -48,7 +48,7 @@ def one(status: int, message: str, key: str = "", hint: str = "") -> ApiError:
 
 
 def answer(status: int, problems: Iterable[Problem]) -> JSONResponse:
-    return JSONResponse({"errors": [plain(problem) for problem in problems]}, status)
+    return JSONResponse({"errors": plain_all(problems)}, status)
 
 
 def plain(problem: Problem) -> dict[str, object]:
@@ -59,6 +59,10 @@ def plain(problem: Problem) -> dict[str, object]:
         "message": problem.message,
         "hint": problem.hint,
     }
+
+
+def plain_all(problems: Iterable[Problem]) -> list[dict[str, object]]:
+    return [plain(problem) for problem in problems]
 
 
 def add_handlers(app: FastAPI) -> None:

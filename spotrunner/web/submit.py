@@ -55,14 +55,18 @@ def parse(body: bytes | str) -> JobFile:
         ) from None
 
 
-def submit(deps: Deps, file: JobFile, upload: IO[bytes] | None, sha256: str | None) -> Job:
-    """`sha256` is what the sender says of its upload, if it does. Raises ApiError, Unavailable;
-    nothing is stored or uploaded then but, where S3 fails half-way, objects of no job."""
+def submit(
+    deps: Deps, file: JobFile, upload: IO[bytes] | None, sha256: str | None
+) -> tuple[Job, tuple[Problem, ...]]:
+    """The new job, and what its user is warned of. `sha256` is what the sender says of its upload,
+    if it does. Raises ApiError, Unavailable; nothing is stored or uploaded then but, where S3
+    fails half-way, objects of no job."""
     with tempfile.TemporaryDirectory(prefix="spotrunner-upload-") as folder:
         workdir = _keep(deps, upload, Path(folder) / "workdir.tar.gz", sha256) if upload else None
         spec = to_spec(file, workdir.sha256 if workdir else None)
-        if wrong := checks.problems(deps, spec):
-            raise errors.refused(wrong)
+        checked = checks.check(deps, spec)
+        if checked.wrong:
+            raise errors.refused(checked.wrong)
         job = Job(
             id=_new_id(deps, spec.name),
             spec=spec,
@@ -74,7 +78,7 @@ def submit(deps: Deps, file: JobFile, upload: IO[bytes] | None, sha256: str | No
     deps.objects.put(f"jobs/{job.id}/spec.json", deps.encode(spec))
     _store(deps, job)
     deps.wake()
-    return job
+    return job, (*file.warnings, *checked.warnings)
 
 
 def _store(deps: Deps, job: Job) -> None:

@@ -20,8 +20,9 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
-from spotrunner.core.model import Limits, Offer
+from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.ports import PortError
 from spotrunner.sim.cloud import SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
 from spotrunner.sim.world import World
@@ -42,6 +43,7 @@ class Behind:
     clock: VirtualClock
     mailbox: ObjectMailbox
     offers: list[Offer] = field(default_factory=list)
+    silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
 
     def log(self, attempt: str, n: int, text: str) -> None:
@@ -129,6 +131,12 @@ def _app(behind: Behind) -> FastAPI:
             if offer.pool.region in where and offer.pool.instance_type in what
         )
 
+    def offered(
+        regions: Iterable[str], types: Iterable[str]
+    ) -> dict[str, frozenset[Pool] | PortError]:
+        sold = {region: {offer.pool for offer in offers([region], types)} for region in regions}
+        return {region: behind.silent.get(region, frozenset(sold[region])) for region in sold}
+
     return create_app(
         Deps(
             store=behind.store,
@@ -137,6 +145,7 @@ def _app(behind: Behind) -> FastAPI:
             heads=ObjectHeads(behind.home),
             mailbox=behind.mailbox,
             offers=offers,
+            offered=offered,
             policy=Cheapest(),
             sites=SimSites(World(plain_setup(T0), 1)),
             regions=("us-east-1", "eu-west-1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spotrunner.core.model import DataSource, Market
-from spotrunner.ports import Changes
+from spotrunner.ports import Changes, Unavailable
 from tests.build import a_refusal
 from tests.cli.conftest import Behind, Run, written
 
@@ -135,6 +135,39 @@ def test_where_nothing_can_be_had_now_the_job_waits(
     assert said.err.startswith("none of 3 offers can be taken: ")
     assert ": the job will wait\n" in said.err
     assert len(behind.store.jobs()) == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_what_could_not_be_checked_is_said_with_its_line(
+    behind: Behind, run: Run, job_file: Path
+) -> None:
+    job_file.write_text(JOB.replace("[g4dn.xlarge]", "[g4dn.xlarge, p4d.24xlarge]"))
+    behind.silent["eu-west-1"] = Unavailable("no route")
+    said = run("submit", job_file, *GIVEN, "-y")
+    assert said.code == 0
+    assert (
+        f"{job_file}:4: resources.regions.1: eu-west-1 did not answer, so what it has could not be"
+        " checked: no route\n"
+    ) in said.err
+    assert len(behind.store.jobs()) == 1
+    told = json.loads(run("submit", job_file, *GIVEN, "-y", "-o", "json").out)
+    assert [warning["key"] for warning in told["warnings"]] == ["resources.regions.1"]
+
+
+@pytest.mark.usefixtures("here")
+def test_where_nothing_can_be_checked_nothing_is_submitted(
+    behind: Behind, run: Run, job_file: Path
+) -> None:
+    job_file.write_text(JOB.replace("[g4dn.xlarge]", "[p4d.24xlarge]"))
+    for region in ("us-east-1", "eu-west-1"):
+        behind.silent[region] = Unavailable("no route")
+    said = run("submit", job_file, *GIVEN, "-y")
+    assert said.code == 1
+    assert said.err == (
+        "spotrunner: the job cannot be checked now, since no region answers (us-east-1: no route;"
+        " eu-west-1: no route); try again\n"
+    )
+    assert not behind.store.jobs()
 
 
 @pytest.mark.usefixtures("here")

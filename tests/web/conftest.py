@@ -43,6 +43,8 @@ class Api:
     data: MemoryObjects
     clock: VirtualClock
     mailbox: ObjectMailbox
+    world: World
+    board: Board
     wakes: list[None] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     round_ends: bool = True
@@ -96,6 +98,7 @@ def api() -> Iterator[Api]:
             heads=ObjectHeads(home),
             mailbox=mailbox,
             offers=board.offers,
+            offered=board.offered,
             policy=Cheapest(),
             sites=SimSites(world),
             regions=REGIONS,
@@ -117,6 +120,8 @@ def api() -> Iterator[Api]:
                     data=buckets.objects("data-bucket"),
                     clock=clock,
                     mailbox=mailbox,
+                    world=world,
+                    board=board,
                 )
             )
             yield made[0]

@@ -18,6 +18,8 @@ from spotrunner.ports import (
     PreconditionFailed,
     Unavailable,
 )
+from spotrunner.sim.faults import Fault, Lose
+from spotrunner.sim.values import ApiError
 from tests.web.conftest import MAX_WORKDIR_BYTES, START, Api, a_job, a_workdir
 
 
@@ -167,6 +169,114 @@ def test_the_budget_that_is_named_is_enough(api: Api) -> None:
 def test_p3_with_an_image_is_taken(api: Api) -> None:
     resources = _resources(instance_types=["p3.2xlarge"])
     api.submitted(a_job(resources=resources, amis={"us-east-1": "ami-0123456789abcdef0"}))
+
+
+# -- what is not known ---------------------------------------------------------------------------
+
+OFFERINGS = "DescribeInstanceTypeOfferings"
+
+
+def _silent(api: Api, region: str, action: str = OFFERINGS) -> None:
+    api.world.script(Fault(action=action, region=region, lose=Lose.BEFORE, times=100))
+
+
+def test_a_region_that_does_not_answer_is_a_warning_and_no_refusal(api: Api) -> None:
+    _silent(api, "eu-west-1")
+    resources = _resources(
+        instance_types=["g4dn.xlarge", "g6.xlarge"], regions=["us-east-1", "eu-west-1"]
+    )
+    warnings = api.post("/v1/offers", a_job(resources=resources))["warnings"]
+    (warning,) = warnings
+    assert warning["key"] == "resources.regions.1"
+    assert warning["message"].startswith(
+        "eu-west-1 did not answer, so what it has could not be checked: "
+    )
+    taken = api.submit(a_job(resources=resources))
+    assert taken.status_code == 200
+    assert taken.json()["warnings"] == warnings
+    assert len(api.store.jobs()) == 1
+
+
+def test_what_a_silent_region_may_offer_more_cheaply_is_no_reason_to_refuse_a_budget(
+    api: Api,
+) -> None:
+    _silent(api, "eu-west-1")
+    resources = _resources(
+        instance_types=["g4dn.xlarge", "g6.xlarge"], regions=["us-east-1", "eu-west-1"]
+    )
+    assert api.submit(a_job(resources=resources, budget="0.01")).status_code == 200
+
+
+def test_where_no_region_answers_nothing_can_be_checked(api: Api) -> None:
+    for region in ("us-east-1", "eu-west-1"):
+        _silent(api, region)
+    fields = a_job(resources=_resources(regions=["us-east-1", "eu-west-1"]))
+    for response in (api.client.post("/v1/offers", json=fields), api.submit(fields)):
+        assert response.status_code == 503
+        (error,) = response.json()["errors"]
+        message = "the job cannot be checked now, since no region answers (us-east-1: "
+        assert error["message"].startswith(message)
+        assert "; eu-west-1: " in error["message"]
+        assert error["hint"] == "try again"
+    assert api.store.jobs() == ()
+    assert api.stored_keys == []
+
+
+def test_what_is_surely_wrong_is_said_although_no_region_answers(api: Api) -> None:
+    _silent(api, "us-east-1")
+    data = [{"source": "s3://data-bucket/nothing/", "target": "d"}]
+    response = api.submit(a_job(resources=_resources(), data=data))
+    assert response.status_code == 422
+    assert [error["key"] for error in response.json()["errors"]] == ["data.0.source"]
+
+
+def test_what_was_known_of_a_silent_region_is_enough(api: Api) -> None:
+    fields = a_job(resources=_resources())
+    api.post("/v1/offers", fields)
+    api.clock.advance(601)
+    _silent(api, "us-east-1")
+    assert api.post("/v1/offers", fields)["warnings"] == []
+
+
+def test_a_type_without_a_known_price_is_offered_all_the_same(api: Api) -> None:
+    _silent(api, "us-east-1", action="GetProducts")
+    answer = api.post("/v1/offers", a_job(resources=_resources()))
+    assert answer["offers"] == []
+    assert answer["warnings"] == [
+        {
+            "line": None,
+            "key": "resources.instance_types.0",
+            "message": "g4dn.xlarge is offered in us-east-1, but its price there is not known now:"
+            " it is taken once it is",
+            "hint": "",
+        }
+    ]
+
+
+def test_a_region_that_the_daemon_may_not_ask_is_named_with_the_reason(api: Api) -> None:
+    no = ApiError("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+    api.world.script(Fault(action=OFFERINGS, region="us-east-1", error=no, times=100))
+    response = api.submit(a_job(resources=_resources()))
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {
+            "line": None,
+            "key": "resources.regions.0",
+            "message": "AWS does not allow the daemon to use us-east-1:"
+            " DescribeInstanceTypeOfferings: UnauthorizedOperation: You are not authorized to"
+            " perform this operation: allow it in the policy of these credentials",
+            "hint": "or leave the region out",
+        }
+    ]
+
+
+def test_to_name_the_nearest_type_no_prices_are_read(api: Api) -> None:
+    wanted = ["g6.xlarge", "g4dn.xlarge"]
+    response = api.submit(a_job(resources=_resources(instance_types=wanted)))
+    (error,) = response.json()["errors"]
+    assert error["message"] == "g6.xlarge is not offered in us-east-1"
+    assert error["hint"] == "the nearest type offered there is g5.xlarge"
+    assert api.board.markets()["us-east-1"].types == set(wanted)
 
 
 @pytest.mark.parametrize(
