@@ -9,6 +9,8 @@ TOKEN_LENGTH = 64
 TAG_INSTALLATION = "spotrunner:installation"
 TAG_JOB = "spotrunner:job"
 TAG_ATTEMPT = "spotrunner:attempt"
+# The subnets to use, where they are not those of the default VPC; any value.
+TAG_SUBNET = "spotrunner:subnet"
 
 
 def attempt_id(job_id: str, generation: int) -> str:

@@ -53,7 +53,8 @@ ROUND_S = 10.0
 @dataclass(frozen=True, kw_only=True)
 class Actor:
     """`request_for` makes the request of an attempt that is launched for the first time; it may
-    raise Unavailable (later), Misconfigured and NotAuthorized (this region cannot be used)."""
+    raise Unavailable (later), Misconfigured and NotAuthorized (this region cannot be used), and
+    LaunchRefused (this pool cannot)."""
 
     store: Store
     cloud: Cloud

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from spotrunner.core.boot import Boot, user_data
 from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_token
-from spotrunner.core.model import Attempt, JobSpec, LaunchRequest
-from spotrunner.ports import Misconfigured, Objects, Sites, Store
+from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Refused
+from spotrunner.ports import LaunchRefused, Objects, Sites, Store
 
 # The archive's URL has to live as long as a launch may be sent again, and a slow boot after it.
 URL_LIFETIME_S = 7200
@@ -28,14 +28,15 @@ class RequestMaker:
     endpoint_url: str | None
 
     def __call__(self, attempt: Attempt) -> LaunchRequest:
-        """Raises Unavailable (ask again later), NotAuthorized, Misconfigured."""
+        """Raises Unavailable (ask again later), NotAuthorized, Misconfigured, LaunchRefused (the
+        zone cannot be used; others may)."""
         job = self.store.job(attempt.job_id)
         assert job is not None, f"{attempt.id} has no job"
         pool = attempt.offer.pool
         site = self.sites.site(pool.region)
         subnet_id = site.subnets.get(pool.zone)
         if subnet_id is None:
-            raise Misconfigured(f"no subnet in {pool.zone}: add one, or leave the zone out")
+            raise LaunchRefused(Refused.OFFERING, f"there is no subnet in {pool.zone}: add one")
         return LaunchRequest(
             client_token=client_token(self.installation, attempt.id),
             pool=pool,

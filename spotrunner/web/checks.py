@@ -13,10 +13,11 @@ from functools import partial
 from typing import TypeVar
 
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
+from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Pool
 from spotrunner.core.money import HOUR_S, first_paid_s, start_s, usd
-from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Unavailable
+from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Site, Unavailable
 from spotrunner.web.deps import Deps
 from spotrunner.web.schema import bucket_and_prefix
 
@@ -54,6 +55,7 @@ class _Check:
         wrong = [
             *self._strange_regions(),
             *self._types(),
+            *self._sites(),
             *self._images(),
             *self._data(),
             *self._budget(),
@@ -145,6 +147,37 @@ class _Check:
         return Problem(key=key, message=message, hint=hint)
 
     # -- what a launch needs -------------------------------------------------------------------
+
+    def _sites(self) -> Iterator[Problem]:
+        for region in self._here:
+            try:
+                site = self._ask(region, partial(self._deps.sites.site, region))
+            except Misconfigured as error:
+                yield self._of_region(region, str(error), "or leave the region out")
+                continue
+            if site is not None:
+                yield from self._subnets(region, site)
+
+    def _subnets(self, region: str, site: Site) -> Iterator[Problem]:
+        """A type that has no zone with a subnet cannot be launched there; where that is so of each
+        of them, the region is of no use to the job."""
+        zones: dict[str, set[str]] = {}
+        for offer in self._offers:
+            if offer.pool.region == region:
+                zones.setdefault(offer.pool.instance_type, set()).add(offer.pool.zone)
+        out = {name: there for name, there in zones.items() if not there & site.subnets.keys()}
+        if not out:
+            return
+        where = ", ".join(sorted(set().union(*out.values())))
+        problem = self._of_region(
+            region,
+            f"no subnet in any zone of {region} that offers {', '.join(sorted(out))} ({where})",
+            f"add one there, with the tag {TAG_SUBNET} where others have it, or leave it out",
+        )
+        if len(out) == len(zones):
+            yield problem
+        else:
+            self._warnings.append(problem)
 
     def _images(self) -> Iterator[Problem]:
         named = dict(self._spec.amis)

@@ -10,7 +10,8 @@ import pytest
 
 from spotrunner.adapters.aws.prices import AwsPrices, hourly, usd_micros
 from spotrunner.adapters.aws.session import Aws
-from spotrunner.adapters.aws.sites import IMAGE_NAME, KEPT_S, SUBNET_TAG, AwsSites, choose_subnets
+from spotrunner.adapters.aws.sites import IMAGE_NAME, KEPT_S, AwsSites, choose_subnets
+from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.ports import Misconfigured, Unavailable
 from spotrunner.sim.cloud import SimPrices, SimSites
 from spotrunner.sim.faults import Fault, Lose
@@ -118,7 +119,7 @@ def test_groups_are_found_by_name_and_by_id(lab: Lab) -> None:
 
 
 def test_a_group_that_is_missing_is_named(lab: Lab) -> None:
-    with pytest.raises(Misconfigured, match=r"mine, sg-1 in vpc-.* of us-east-1"):
+    with pytest.raises(Misconfigured, match=r"mine, sg-1 in vpc-.* of us-east-1: make it"):
         AwsSites(lab.aws, security_groups=["default", "mine", "sg-1"]).site("us-east-1")
 
 
@@ -142,7 +143,7 @@ def subnet(zone: str, id_: str, vpc: str = "vpc-1", **more: Any) -> Any:
     return {"AvailabilityZone": zone, "SubnetId": id_, "VpcId": vpc, **more}
 
 
-TAGGED: dict[str, Any] = {"Tags": [{"Key": SUBNET_TAG, "Value": "yes"}]}
+TAGGED: dict[str, Any] = {"Tags": [{"Key": TAG_SUBNET, "Value": "yes"}]}
 
 
 def test_tagged_subnets_come_before_the_default_ones() -> None:

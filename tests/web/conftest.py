@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -22,6 +23,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Limits
 from spotrunner.core.policy.cheapest import Cheapest
 from spotrunner.daemon.board import Board
+from spotrunner.ports import PortError, Site
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
 from spotrunner.sim.world import World
@@ -31,6 +33,23 @@ START = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.timezone.utc)
 TOKEN = "a-token-of-the-tests"
 REGIONS = ("us-east-1", "eu-west-1")
 MAX_WORKDIR_BYTES = 100_000
+
+
+class Sites(SimSites):
+    """An account in which something may be missing: `wrong` by region, and zones in `bare` have no
+    subnet."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.wrong: dict[str, PortError] = {}
+        self.bare: set[str] = set()
+
+    def site(self, region: str) -> Site:
+        if region in self.wrong:
+            raise self.wrong[region]
+        site = super().site(region)
+        subnets = {zone: id_ for zone, id_ in site.subnets.items() if zone not in self.bare}
+        return dataclasses.replace(site, subnets=subnets)
 
 
 @dataclass(kw_only=True)
@@ -44,6 +63,7 @@ class Api:
     clock: VirtualClock
     mailbox: ObjectMailbox
     world: World
+    sites: Sites
     board: Board
     wakes: list[None] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
@@ -85,7 +105,7 @@ def api() -> Iterator[Api]:
     clock = VirtualClock(START)
     world = World(plain_setup(START), 1)
     buckets = MemoryBuckets(clock, ["data-bucket"])
-    home, store = MemoryObjects(clock), MemoryStore()
+    home, store, sites = MemoryObjects(clock), MemoryStore(), Sites(world)
     mailbox = ObjectMailbox(home)
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
     with ThreadPoolExecutor(2) as executor:
@@ -100,7 +120,7 @@ def api() -> Iterator[Api]:
             offers=board.offers,
             offered=board.offered,
             policy=Cheapest(),
-            sites=SimSites(world),
+            sites=sites,
             regions=REGIONS,
             limits=Limits(),
             wake=lambda: made[0].wakes.append(None),
@@ -121,6 +141,7 @@ def api() -> Iterator[Api]:
                     clock=clock,
                     mailbox=mailbox,
                     world=world,
+                    sites=sites,
                     board=board,
                 )
             )

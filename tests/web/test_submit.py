@@ -171,6 +171,81 @@ def test_p3_with_an_image_is_taken(api: Api) -> None:
     api.submitted(a_job(resources=resources, amis={"us-east-1": "ami-0123456789abcdef0"}))
 
 
+NO_VPC = "us-east-1 has no default VPC and no subnet with the tag spotrunner:subnet: tag one a zone"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (Misconfigured(NO_VPC), NO_VPC),
+        (
+            Misconfigured("no security group mine in vpc-1 of us-east-1: make it there"),
+            "no security group mine in vpc-1 of us-east-1: make it there",
+        ),
+        (
+            NotAuthorized("DescribeSubnets: UnauthorizedOperation: no"),
+            "AWS does not allow the daemon to use us-east-1: DescribeSubnets:"
+            " UnauthorizedOperation: no",
+        ),
+    ],
+    ids=["no vpc", "no group", "not allowed"],
+)
+def test_a_region_that_is_not_set_up_is_said_before_anything_is_launched(
+    api: Api, error: PortError, message: str
+) -> None:
+    api.sites.wrong["us-east-1"] = error
+    regions = ["eu-west-1", "us-east-1"]
+    response = api.submit(a_job(resources=_resources(regions=regions)))
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {
+            "line": None,
+            "key": "resources.regions.1",
+            "message": message,
+            "hint": "or leave the region out",
+        }
+    ]
+
+
+def test_a_region_without_a_subnet_where_the_types_are_is_refused(api: Api) -> None:
+    """P3 is in us-east-1b and us-east-1d only."""
+    api.sites.bare |= {"us-east-1b", "us-east-1d"}
+    amis = {"us-east-1": "ami-0123456789abcdef0"}
+    resources = _resources(instance_types=["p3.2xlarge"])
+    response = api.submit(a_job(resources=resources, amis=amis))
+    assert response.status_code == 422
+    problem = {
+        "line": None,
+        "key": "resources.regions.0",
+        "message": "no subnet in any zone of us-east-1 that offers p3.2xlarge"
+        " (us-east-1b, us-east-1d)",
+        "hint": "add one there, with the tag spotrunner:subnet where others have it,"
+        " or leave it out",
+    }
+    assert response.json()["errors"] == [problem]
+    # Where the other types can be launched, one less is no reason to refuse.
+    resources = _resources(instance_types=["p3.2xlarge", "g4dn.xlarge"])
+    response = api.submit(a_job(resources=resources, amis=amis))
+    assert response.status_code == 200
+    assert response.json()["warnings"] == [problem]
+
+
+def test_a_zone_without_a_subnet_is_one_zone_less(api: Api) -> None:
+    api.sites.bare.add("us-east-1a")
+    assert api.submit(a_job()).json()["warnings"] == []
+
+
+def test_a_set_up_that_cannot_be_read_is_a_warning(api: Api) -> None:
+    api.sites.wrong["us-east-1"] = Unavailable("no route")
+    answer = api.submit(a_job(resources=_resources(regions=["eu-west-1", "us-east-1"]))).json()
+    assert [(it["key"], it["message"]) for it in answer["warnings"]] == [
+        (
+            "resources.regions.1",
+            "us-east-1 did not answer, so what it has could not be checked: no route",
+        )
+    ]
+
+
 # -- what is not known ---------------------------------------------------------------------------
 
 OFFERINGS = "DescribeInstanceTypeOfferings"

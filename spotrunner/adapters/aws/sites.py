@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from spotrunner.adapters.aws.errors import by_meaning
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.core.catalogue import TYPES, InstanceType, family_of
+from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.ports import Misconfigured, NotFound, Site
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import SubnetTypeDef
-
-SUBNET_TAG = "spotrunner:subnet"
 
 # Subnets and groups rarely change; images come out about every two weeks.
 KEPT_S = 600.0
@@ -97,17 +96,17 @@ class AwsSites:
 
 def choose_subnets(region: str, every: Sequence[SubnetTypeDef]) -> tuple[str, Mapping[str, str]]:
     """The VPC, and of each zone the subnet with the most addresses left. Raises Misconfigured."""
-    tagged = [s for s in every if any(tag.get("Key") == SUBNET_TAG for tag in s.get("Tags", ()))]
+    tagged = [s for s in every if any(tag.get("Key") == TAG_SUBNET for tag in s.get("Tags", ()))]
     found = tagged or [subnet for subnet in every if subnet.get("DefaultForAz")]
     vpcs = sorted({subnet["VpcId"] for subnet in found})
     if not vpcs:
         raise Misconfigured(
-            f"{region} has no default VPC and no subnet with the tag {SUBNET_TAG}: tag one a zone,"
+            f"{region} has no default VPC and no subnet with the tag {TAG_SUBNET}: tag one a zone,"
             " or make a default VPC (aws ec2 create-default-vpc)"
         )
     if len(vpcs) > 1:
         raise Misconfigured(
-            f"the subnets in {region} with the tag {SUBNET_TAG} are of several VPCs"
+            f"the subnets in {region} with the tag {TAG_SUBNET} are of several VPCs"
             f" ({', '.join(vpcs)}): tag those of one"
         )
     found.sort(key=lambda subnet: (subnet.get("AvailableIpAddressCount", 0), subnet["SubnetId"]))
@@ -127,7 +126,10 @@ def _groups(client: EC2Client, region: str, vpc: str, wanted: Sequence[str]) -> 
     ids.update({group["GroupId"]: group["GroupId"] for group in found})
     missing = [name for name in wanted if name not in ids]
     if missing:
-        raise Misconfigured(f"no security group {', '.join(missing)} in {vpc} of {region}")
+        raise Misconfigured(
+            f"no security group {', '.join(missing)} in {vpc} of {region}: make it there, or mend"
+            " `security_groups` in the daemon's settings"
+        )
     return tuple(dict.fromkeys(ids[name] for name in wanted))
 
 

@@ -1,0 +1,78 @@
+"""The one request of an attempt, and where there can be none."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.model import Attempt, LaunchRequest, Refused
+from spotrunner.core.states import AttemptState
+from spotrunner.daemon.request import RequestMaker
+from spotrunner.ports import LaunchRefused, Misconfigured, Site
+from spotrunner.sim.cloud import SimSites, VirtualClock
+from spotrunner.sim.setups import plain_setup
+from spotrunner.sim.world import World
+from tests.build import a_job, a_spec, an_attempt, an_offer
+
+START = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
+
+
+class Sites(SimSites):
+    """Without a subnet in us-east-1b."""
+
+    def site(self, region: str) -> Site:
+        site = super().site(region)
+        subnets = {zone: id_ for zone, id_ in site.subnets.items() if zone != "us-east-1b"}
+        return dataclasses.replace(site, subnets=subnets)
+
+
+def request(attempt: Attempt, **spec: Any) -> LaunchRequest:
+    store = MemoryStore()
+    store.add_job(a_job(spec=a_spec(**spec)), [])
+    maker = RequestMaker(
+        store=store,
+        sites=Sites(World(plain_setup(START), 1)),
+        objects=MemoryObjects(VirtualClock(START)),
+        installation="i1",
+        bucket="home",
+        home_region="us-east-1",
+        archive_key="agent/archive.tar.gz",
+        archive_sha256="0" * 64,
+        endpoint_url=None,
+    )
+    return maker(attempt)
+
+
+def pending(zone: str, kind: str = "g4dn.xlarge") -> Attempt:
+    return an_attempt(state=AttemptState.PENDING, offer=an_offer(zone, kind))
+
+
+def test_a_request_is_complete() -> None:
+    made = request(pending("us-east-1a"), disk_gib=30)
+    assert made.client_token == "i1.digits-7f3a.1"
+    assert (made.subnet_id, made.disk_gib) == ("subnet-" + "0" * 17, 30)
+    assert made.user_data.startswith("#!/")
+    assert dict(made.tags) == {
+        "Name": "spotrunner digits-7f3a.1",
+        "spotrunner:installation": "i1",
+        "spotrunner:job": "digits-7f3a",
+        "spotrunner:attempt": "digits-7f3a.1",
+    }
+
+
+def test_a_zone_without_a_subnet_closes_no_other_zone() -> None:
+    """As a fault of the set-up it would keep the type out of the whole region."""
+    with pytest.raises(LaunchRefused) as caught:
+        request(pending("us-east-1b"))
+    assert caught.value.meaning is Refused.OFFERING
+    assert str(caught.value) == "there is no subnet in us-east-1b: add one"
+
+
+def test_a_type_without_an_image_is_the_regions_matter() -> None:
+    with pytest.raises(Misconfigured):
+        request(pending("us-east-1d", "p3.2xlarge"))
