@@ -37,7 +37,6 @@ def configure(
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(out),
-        cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=out, level=logging.WARNING, format="%(name)s: %(message)s")
     for name in _QUIET:
