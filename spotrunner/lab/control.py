@@ -9,6 +9,7 @@ POST /lab/price      {"region", "zone", "instance_type", "usd_hour": N}
 POST /lab/fault      {"action", "times", and one of "error": {"code", "message", "status"},
                       "lose": "before"|"after", "dies": CODE; region, zone, instance_type}
 POST /lab/object-fault {"method", "path", "lose": "before"|"after", "times"}
+POST /lab/clear      {}                                      no fault is to come any more
 """
 
 from __future__ import annotations
@@ -136,6 +137,12 @@ def _object_fault(lab: Lab, body: Body) -> Body:
     return {}
 
 
+def _clear(lab: Lab, _: Body) -> Body:
+    lab.world.ask(lambda world, _now: world.faults.clear())
+    lab.object_faults.clear()
+    return {}
+
+
 _ROUTES: Mapping[tuple[str, str], Callable[[Lab, Body], Body]] = {
     ("GET", "/lab/status"): lambda lab, _: lab.status(),
     ("GET", "/lab/bill"): lambda lab, _: lab.bill(),
@@ -147,4 +154,5 @@ _ROUTES: Mapping[tuple[str, str], Callable[[Lab, Body], Body]] = {
     ("POST", "/lab/price"): _price,
     ("POST", "/lab/fault"): _fault,
     ("POST", "/lab/object-fault"): _object_fault,
+    ("POST", "/lab/clear"): _clear,
 }

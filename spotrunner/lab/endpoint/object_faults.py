@@ -31,6 +31,11 @@ class ObjectFaults:
         with self._lock:
             self._script.append((fault, fault.times))
 
+    def clear(self) -> None:
+        """Forget what is scripted."""
+        with self._lock:
+            self._script.clear()
+
     def next(self, method: str, path: str) -> Lose | None:
         """What happens to this request's answer; the fault counts it."""
         with self._lock:
