@@ -147,13 +147,24 @@ class Site:
     instance_profile: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A machine image. `root_device` is the name of its root disk: a disk that is asked for by
+    another name is a second one, and the root keeps the image's size."""
+
+    id: str
+    root_device: str
+
+
 class Sites(Protocol):
     def site(self, region: str) -> Site:
         """Raises Unavailable, NotAuthorized, Misconfigured (no subnet, named group missing)."""
         ...
 
-    def image(self, region: str, instance_type: str) -> str:
-        """The machine image for the type's GPU. Raises Misconfigured with what to set."""
+    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
+        """The machine image for the type's GPU, or the one whose id a job has `named`. Raises
+        Unavailable, NotAuthorized, Misconfigured (none for the type, with what to set; no such
+        image in the region)."""
         ...
 
 

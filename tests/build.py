@@ -148,6 +148,7 @@ def a_request(attempt: str, offer: Offer) -> LaunchRequest:
         pool=offer.pool,
         market=offer.market,
         image_id="ami-1",
+        root_device="/dev/sda1",
         subnet_id="subnet-1",
         user_data="#!/bin/bash",
         disk_gib=100,

@@ -145,6 +145,7 @@ class LaunchRequest:
     pool: Pool
     market: Market
     image_id: str
+    root_device: str  # the image's name for its root disk, such as /dev/sda1
     subnet_id: str
     user_data: str
     disk_gib: int

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from spotrunner.core.boot import Boot, user_data
 from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_token
-from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Refused
-from spotrunner.ports import LaunchRefused, Objects, Sites, Store
+from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Pool, Refused
+from spotrunner.ports import Image, LaunchRefused, Objects, Sites, Store
 
 # The archive's URL has to live as long as a launch may be sent again, and a slow boot after it.
 URL_LIFETIME_S = 7200
@@ -37,11 +37,13 @@ class RequestMaker:
         subnet_id = site.subnets.get(pool.zone)
         if subnet_id is None:
             raise LaunchRefused(Refused.OFFERING, f"there is no subnet in {pool.zone}: add one")
+        image = self._image(job.spec, pool)
         return LaunchRequest(
             client_token=client_token(self.installation, attempt.id),
             pool=pool,
             market=attempt.offer.market,
-            image_id=self._image(job.spec, pool.region, pool.instance_type),
+            image_id=image.id,
+            root_device=image.root_device,
             subnet_id=subnet_id,
             user_data=user_data(self._boot(attempt)),
             disk_gib=job.spec.disk_gib,
@@ -55,8 +57,9 @@ class RequestMaker:
             instance_profile=site.instance_profile,
         )
 
-    def _image(self, spec: JobSpec, region: str, instance_type: str) -> str:
-        return dict(spec.amis).get(region) or self.sites.image(region, instance_type)
+    def _image(self, spec: JobSpec, pool: Pool) -> Image:
+        named = dict(spec.amis).get(pool.region)
+        return self.sites.image(pool.region, pool.instance_type, named)
 
     def _boot(self, attempt: Attempt) -> Boot:
         return Boot(

@@ -15,7 +15,7 @@ from spotrunner.adapters.aws.errors import by_meaning, launch_by_meaning
 from spotrunner.core.catalogue import TYPES
 from spotrunner.core.ids import TAG_INSTALLATION
 from spotrunner.core.model import Instance, LaunchRequest, Market, Pool, Quote
-from spotrunner.ports import Clock, Launched, Misconfigured, NotFound, Site
+from spotrunner.ports import Clock, Image, Launched, Misconfigured, NotFound, Site
 from spotrunner.sim.values import (
     ApiError,
     InstanceRecord,
@@ -131,11 +131,15 @@ class SimSites:
             instance_profile=min(self._world.setup.instance_profiles, default=None),
         )
 
-    def image(self, region: str, instance_type: str) -> str:
+    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
         known = TYPES.get(instance_type)
-        if known is not None and known.needs_own_image:
+        if known is not None and known.needs_own_image and named is None:
             raise Misconfigured(f"{instance_type} needs an image of your own")
-        return self._region(region).images[0].id
+        images = self._region(region).images
+        found = next((image for image in images if named in (None, image.id)), None)
+        if found is None:
+            raise Misconfigured(f"there is no image {named} in {region}")
+        return Image(id=found.id, root_device=found.root_device)
 
     def _region(self, name: str) -> Region:
         try:
@@ -166,6 +170,7 @@ def run_request(request: LaunchRequest) -> RunRequest:
         hop_limit=1,
         instance_metadata_tags=True,
         disk_gib=request.disk_gib,
+        disk_device=request.root_device,
     )
 
 

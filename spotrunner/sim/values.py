@@ -28,6 +28,7 @@ class Zone:
 class Image:
     id: str
     name: str
+    root_device: str = "/dev/sda1"  # Ubuntu's; Amazon Linux has /dev/xvda
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +185,7 @@ class RunRequest:
     hop_limit: int = 1
     instance_metadata_tags: bool = False
     disk_gib: int = 8
+    disk_device: str | None = None  # the disk that is so large; None: nothing was asked for
     other: str = ""
 
 

@@ -182,14 +182,19 @@ class _Check:
     def _images(self) -> Iterator[Problem]:
         named = dict(self._spec.amis)
         sold = sorted({(offer.pool.instance_type, offer.pool.region) for offer in self._offers})
+        wrong: dict[str, Problem] = {}
         for name, region in sold:
-            if region in named:
-                continue
+            image = named.get(region)
             try:
-                self._ask(region, partial(self._deps.sites.image, region, name))
+                self._ask(region, partial(self._deps.sites.image, region, name, image))
             except Misconfigured as error:
-                hint = f"or name it in the job file, amis: {{{region}: ami-…}}"
-                yield self._of_type(name, str(error), hint)
+                if image is not None:
+                    key = f"amis.{region}"
+                    wrong[key] = Problem(key=key, message=str(error))
+                else:
+                    hint = f"or name it in the job file, amis: {{{region}: ami-…}}"
+                    wrong[f"{name} {region}"] = self._of_type(name, str(error), hint)
+        yield from wrong.values()
 
     # -- data ----------------------------------------------------------------------------------
 

@@ -12,10 +12,9 @@ from spotrunner.adapters.aws.session import Aws
 from spotrunner.lab.endpoint.ec2 import Awkwardness
 from spotrunner.lab.endpoint.server import LabEndpoint
 from spotrunner.sim.cloud import VirtualClock
-from spotrunner.sim.setups import plain_setup
 from spotrunner.sim.values import Manners
 from spotrunner.sim.world import World
-from tests.contracts.clouds import START
+from tests.contracts.clouds import START, a_setup
 from tests.contracts.conftest import set_keys
 
 
@@ -38,7 +37,7 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     clock, server_clock = VirtualClock(START), ServerClock()
-    world = World(plain_setup(START, manners=Manners(throttled=False)), seed=7)
+    world = World(a_setup(Manners(throttled=False)), seed=7)
     wire = Awkwardness(halves=True, throttled_share=0.0)
     with LabEndpoint(world, clock, awkwardness=wire) as endpoint:
         aws = Aws(endpoint_url=endpoint.url, clock=server_clock)

@@ -27,6 +27,7 @@ REQUEST = LaunchRequest(
     pool=POOL,
     market=Market.SPOT,
     image_id="ami-0123456789abcdef0",
+    root_device="/dev/xvda",
     subnet_id="subnet-0123456789abcdef0",
     user_data="#!/bin/bash\n",
     disk_gib=100,
@@ -73,7 +74,7 @@ def test_a_spot_instance_is_asked_for_with_all_that_protects_us() -> None:
         ],
         "BlockDeviceMappings": [
             {
-                "DeviceName": "/dev/sda1",
+                "DeviceName": "/dev/xvda",
                 "Ebs": {"VolumeSize": 100, "VolumeType": "gp3", "DeleteOnTermination": True},
             }
         ],

@@ -3,21 +3,24 @@ and the answers that only an account gives."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
 import pytest
 
+from spotrunner.adapters.aws.cloud import Ec2Cloud
 from spotrunner.adapters.aws.prices import AwsPrices, hourly, usd_micros
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import IMAGE_NAME, KEPT_S, AwsSites, choose_subnets
 from spotrunner.core.ids import TAG_SUBNET
-from spotrunner.ports import Misconfigured, Unavailable
+from spotrunner.core.model import LaunchRequest
+from spotrunner.ports import Image, Misconfigured, Unavailable
 from spotrunner.sim.cloud import SimPrices, SimSites
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import G4DN, G5, P3
 from tests.adapters.conftest import Lab
-from tests.contracts.clouds import POOL, START
+from tests.contracts.clouds import POOL, START, a_template
 from tests.contracts.s3 import MotoServer
 
 TYPES = (G4DN, G5, P3)
@@ -191,12 +194,55 @@ def test_an_image_is_awss_deep_learning_ami(lab: Lab) -> None:
 
 
 def test_an_image_of_the_settings_counts_by_type_then_family(lab: Lab) -> None:
-    amis = {"us-east-1": {"p3": "ami-3", "g5.xlarge": "ami-5x", "g5": "ami-5"}}
+    ubuntu, amazon = (image.id for image in lab.world.pools.region("us-east-1").images)
+    amis = {"us-east-1": {"p3": amazon, "g5.xlarge": ubuntu, "g5": amazon}}
     sites = AwsSites(lab.aws, amis=amis)
-    assert sites.image("us-east-1", P3) == "ami-3"
-    assert sites.image("us-east-1", "g5.xlarge") == "ami-5x"
-    assert sites.image("us-east-1", "g5.2xlarge") == "ami-5"
-    assert sites.image("eu-west-1", "g5.xlarge") not in ("ami-5", "ami-5x")
+    assert sites.image("us-east-1", P3) == Image(id=amazon, root_device="/dev/xvda")
+    assert sites.image("us-east-1", "g5.xlarge") == Image(id=ubuntu, root_device="/dev/sda1")
+    assert sites.image("us-east-1", "g5.2xlarge").id == amazon
+    assert sites.image("us-east-1", "g5.2xlarge", ubuntu).id == ubuntu
+    assert sites.image("eu-west-1", "g5.xlarge").id not in (ubuntu, amazon)
+
+
+def test_an_image_of_the_settings_that_is_not_there_is_named(lab: Lab) -> None:
+    sites = AwsSites(lab.aws, amis={"us-east-1": {"p3": "ami-0123456789abcdef0"}})
+    with pytest.raises(Misconfigured, match=r"no image ami-0123456789abcdef0 in us-east-1"):
+        sites.image("us-east-1", P3)
+
+
+def test_an_image_is_described_once_in_a_while(lab: Lab) -> None:
+    hand = Hand()
+    sites = AwsSites(lab.aws, monotonic=hand)
+    image = sites.image("us-east-1", G5)
+    lab.world.script(Fault(action="*", lose=Lose.BEFORE, times=2))
+    hand.at = KEPT_S - 1
+    assert sites.image("us-east-1", G4DN) == image
+    hand.at = KEPT_S + 1
+    with pytest.raises(Unavailable):
+        sites.image("us-east-1", G4DN)
+
+
+@pytest.mark.parametrize(("number", "root_device"), [(0, "/dev/sda1"), (1, "/dev/xvda")])
+def test_an_instance_has_one_disk_and_it_is_the_root(
+    lab: Lab, number: int, root_device: str
+) -> None:
+    """By another name than the image's the root would keep its size, beside a second disk."""
+    named = lab.world.pools.region(POOL.region).images[number].id
+    image = AwsSites(lab.aws).image(POOL.region, POOL.instance_type, named)
+    request = a_template(SimSites(lab.world))
+    right = dataclasses.replace(request, image_id=image.id, root_device=image.root_device)
+    other = {"/dev/sda1": "/dev/xvda", "/dev/xvda": "/dev/sda1"}[root_device]
+    wrong = dataclasses.replace(right, root_device=other, client_token="i1.digits-7f3a.2")
+    assert _disks(lab, right) == [root_device]
+    assert _disks(lab, wrong) == [root_device, other]
+
+
+def _disks(lab: Lab, request: LaunchRequest) -> list[str]:
+    launched = Ec2Cloud(lab.aws).launch(request)
+    lab.clock.advance(60)
+    ec2 = lab.aws.ec2(request.pool.region)
+    (found,) = ec2.describe_instances(InstanceIds=[launched.instance_id])["Reservations"]
+    return [disk["DeviceName"] for disk in found["Instances"][0]["BlockDeviceMappings"]]
 
 
 @pytest.mark.parametrize("kind", [P3, "p3.16xlarge", "p3dn.24xlarge"])

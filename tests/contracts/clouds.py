@@ -28,7 +28,7 @@ from spotrunner.lab.endpoint.server import LabEndpoint
 from spotrunner.ports import Cloud, Launched, Sites
 from spotrunner.sim.cloud import SimCloud, SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
-from spotrunner.sim.values import Manners
+from spotrunner.sim.values import Image, Manners, Setup
 from spotrunner.sim.world import World
 
 T = TypeVar("T")
@@ -85,12 +85,13 @@ USER_DATA = "#!/bin/bash\nshutdown -h +20\n"
 
 
 def a_template(sites: Sites) -> LaunchRequest:
-    site = sites.site(POOL.region)
+    site, image = sites.site(POOL.region), sites.image(POOL.region, POOL.instance_type)
     return LaunchRequest(
         client_token="i1.digits-7f3a.1",
         pool=POOL,
         market=Market.SPOT,
-        image_id=sites.image(POOL.region, POOL.instance_type),
+        image_id=image.id,
+        root_device=image.root_device,
         subnet_id=site.subnets[POOL.zone],
         user_data=USER_DATA,
         disk_gib=100,
@@ -98,6 +99,20 @@ def a_template(sites: Sites) -> LaunchRequest:
         security_group_ids=site.security_group_ids,
         instance_profile=site.instance_profile,
     )
+
+
+def a_setup(manners: Manners) -> Setup:
+    """The plain market, with a second image in each region: its root disk has another name."""
+    setup = plain_setup(START, manners=manners)
+    regions = tuple(
+        dataclasses.replace(region, images=(*region.images, _amazon_linux(number)))
+        for number, region in enumerate(setup.regions)
+    )
+    return dataclasses.replace(setup, regions=regions)
+
+
+def _amazon_linux(number: int) -> Image:
+    return Image(id=f"ami-a{number:016x}", name="al2023", root_device="/dev/xvda")
 
 
 # -- the three ---------------------------------------------------------------------------------
@@ -118,7 +133,7 @@ SLOW = Manners(
 @contextmanager
 def simulated() -> Iterator[Account]:
     clock = VirtualClock(START)
-    world = World(plain_setup(START, manners=SLOW), seed=7)
+    world = World(a_setup(SLOW), seed=7)
     yield Account(
         cloud=SimCloud(world, clock),
         template=a_template(SimSites(world)),
@@ -132,7 +147,7 @@ def simulated() -> Iterator[Account]:
 def emulated() -> Iterator[Account]:
     """EC2's wire, in the same virtual time. Its listings come in pages; none is throttled."""
     clock = VirtualClock(START)
-    world = World(plain_setup(START, manners=SLOW), seed=7)
+    world = World(a_setup(SLOW), seed=7)
     wire = Awkwardness(halves=True, throttled_share=0.0)
     with LabEndpoint(world, clock, awkwardness=wire) as endpoint:
         aws = Aws(endpoint_url=endpoint.url)
@@ -154,6 +169,7 @@ class RealAccount:
     zone: str
     subnet_id: str
     image_id: str
+    root_device: str
     installation: str
 
 
@@ -167,6 +183,7 @@ def real(chosen: RealAccount) -> Iterator[Account]:
         pool=Pool(region=chosen.region, zone=chosen.zone, instance_type="t3.micro"),
         market=Market.SPOT,
         image_id=chosen.image_id,
+        root_device=chosen.root_device,
         subnet_id=chosen.subnet_id,
         user_data=USER_DATA,
         disk_gib=8,

@@ -29,7 +29,7 @@ TEST_KEYS = {
 }
 
 
-REAL_OPTIONS = ("region", "zone", "subnet", "image", "installation")
+REAL_OPTIONS = ("region", "zone", "subnet", "image", "root", "installation")
 
 
 class StandingClock:
@@ -124,7 +124,7 @@ def account(
 
 
 def _chosen(config: pytest.Config) -> clouds.RealAccount:
-    region, zone, subnet_id, image_id, installation = (
+    region, zone, subnet_id, image_id, root_device, installation = (
         str(config.getoption(f"--aws-{name}")) for name in REAL_OPTIONS
     )
     return clouds.RealAccount(
@@ -132,5 +132,6 @@ def _chosen(config: pytest.Config) -> clouds.RealAccount:
         zone=zone,
         subnet_id=subnet_id,
         image_id=image_id,
+        root_device=root_device,
         installation=installation,
     )

@@ -17,12 +17,13 @@ import pytest
 
 from spotrunner.adapters.aws.cloud import Ec2Cloud
 from spotrunner.adapters.aws.session import Aws
+from spotrunner.adapters.aws.sites import AwsSites
 from tests.contracts.clouds import RealAccount, sweep
 
 OPT_IN = "SPOTRUNNER_AWS_SMOKE"
 SUITE = "tests/contracts/test_cloud.py"
 
-# Canonical's plain image, with its root disk where that of the Deep Learning AMIs is.
+# Canonical's plain image: no GPU, no driver.
 IMAGE_PARAMETER = (
     "/aws/service/canonical/ubuntu/server/22.04/stable/current/amd64/hvm/ebs-gp2/ami-id"
 )
@@ -66,12 +67,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _choose(aws: Aws, region: str, subnet_id: str) -> RealAccount:
     (subnet,) = aws.ec2(region).describe_subnets(SubnetIds=[subnet_id])["Subnets"]
-    image = aws.ssm(region).get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+    parameter = aws.ssm(region).get_parameter(Name=IMAGE_PARAMETER)["Parameter"]
+    image = AwsSites(aws).image(region, "t3.micro", named=parameter["Value"])
     return RealAccount(
         region=region,
         zone=subnet["AvailabilityZone"],
         subnet_id=subnet_id,
-        image_id=image,
+        image_id=image.id,
+        root_device=image.root_device,
         installation=f"smoke-{uuid.uuid4().hex[:8]}",
     )
 
@@ -94,6 +97,7 @@ def _options(chosen: RealAccount) -> list[str]:
         f"--aws-zone={chosen.zone}",
         f"--aws-subnet={chosen.subnet_id}",
         f"--aws-image={chosen.image_id}",
+        f"--aws-root={chosen.root_device}",
         f"--aws-installation={chosen.installation}",
     ]
 

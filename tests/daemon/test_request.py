@@ -13,7 +13,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, LaunchRequest, Refused
 from spotrunner.core.states import AttemptState
 from spotrunner.daemon.request import RequestMaker
-from spotrunner.ports import LaunchRefused, Misconfigured, Site
+from spotrunner.ports import Image, LaunchRefused, Misconfigured, Site
 from spotrunner.sim.cloud import SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
 from spotrunner.sim.world import World
@@ -22,8 +22,16 @@ from tests.build import a_job, a_spec, an_attempt, an_offer
 START = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 
 
+AMAZON_LINUX = Image(id="ami-a0000000000000000", root_device="/dev/xvda")
+
+
 class Sites(SimSites):
-    """Without a subnet in us-east-1b."""
+    """Without a subnet in us-east-1b, and with an image of Amazon Linux."""
+
+    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
+        if named == AMAZON_LINUX.id:
+            return AMAZON_LINUX
+        return super().image(region, instance_type, named)
 
     def site(self, region: str) -> Site:
         site = super().site(region)
@@ -56,6 +64,7 @@ def test_a_request_is_complete() -> None:
     made = request(pending("us-east-1a"), disk_gib=30)
     assert made.client_token == "i1.digits-7f3a.1"
     assert (made.subnet_id, made.disk_gib) == ("subnet-" + "0" * 17, 30)
+    assert (made.image_id, made.root_device) == ("ami-00000000000000000", "/dev/sda1")
     assert made.user_data.startswith("#!/")
     assert dict(made.tags) == {
         "Name": "spotrunner digits-7f3a.1",
@@ -63,6 +72,13 @@ def test_a_request_is_complete() -> None:
         "spotrunner:job": "digits-7f3a",
         "spotrunner:attempt": "digits-7f3a.1",
     }
+
+
+def test_an_image_that_the_job_names_brings_the_name_of_its_root_disk() -> None:
+    """Amazon Linux has it at another place than Ubuntu."""
+    amis = (("us-east-1", AMAZON_LINUX.id),)
+    made = request(pending("us-east-1d", "p3.2xlarge"), amis=amis)
+    assert (made.image_id, made.root_device) == (AMAZON_LINUX.id, "/dev/xvda")
 
 
 def test_a_zone_without_a_subnet_closes_no_other_zone() -> None:

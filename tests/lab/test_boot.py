@@ -32,7 +32,7 @@ from spotrunner.core.model import (
 from spotrunner.lab.paths import HOME_BUCKET, HOME_REGION, INSTANCE_PROFILE
 from spotrunner.lab.process import RunningLab, up
 from spotrunner.lab.settings import control_environment
-from spotrunner.ports import LaunchRefused, Throttled
+from spotrunner.ports import Image, LaunchRefused, Throttled
 from tests.lab.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ class Control:
                 return
         raise AssertionError("no pool gives an instance")
 
-    def _request(self, pool: Pool, subnet_id: str, image_id: str) -> LaunchRequest:
+    def _request(self, pool: Pool, subnet_id: str, image: Image) -> LaunchRequest:
         boot = Boot(
             attempt=ATTEMPT,
             job=JOB,
@@ -133,7 +133,8 @@ class Control:
             client_token=f"{INSTALLATION}.{ATTEMPT}",
             pool=pool,
             market=Market.SPOT,
-            image_id=image_id,
+            image_id=image.id,
+            root_device=image.root_device,
             subnet_id=subnet_id,
             user_data=user_data(boot),
             disk_gib=100,

@@ -40,11 +40,13 @@ class Account:
 
     def request(self, **changes: Any) -> LaunchRequest:
         site = self.sites.site(REGION)
+        image = self.sites.image(REGION, POOL.instance_type)
         request = LaunchRequest(
             client_token="i1.digits-7f3a.1",
             pool=POOL,
             market=Market.SPOT,
-            image_id=self.sites.image(REGION, POOL.instance_type),
+            image_id=image.id,
+            root_device=image.root_device,
             subnet_id=site.subnets[POOL.zone],
             user_data="#!/bin/bash\n",
             disk_gib=100,

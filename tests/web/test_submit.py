@@ -168,7 +168,16 @@ def test_the_budget_that_is_named_is_enough(api: Api) -> None:
 
 def test_p3_with_an_image_is_taken(api: Api) -> None:
     resources = _resources(instance_types=["p3.2xlarge"])
-    api.submitted(a_job(resources=resources, amis={"us-east-1": "ami-0123456789abcdef0"}))
+    api.submitted(a_job(resources=resources, amis={"us-east-1": "ami-00000000000000000"}))
+
+
+def test_an_image_that_is_named_and_not_there_is_said_once(api: Api) -> None:
+    amis = {"us-east-1": "ami-0123456789abcdef0"}
+    response = api.submit(a_job(amis=amis))
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["key"] == "amis.us-east-1"
+    assert error["message"] == "there is no image ami-0123456789abcdef0 in us-east-1"
 
 
 NO_VPC = "us-east-1 has no default VPC and no subnet with the tag spotrunner:subnet: tag one a zone"
@@ -210,7 +219,7 @@ def test_a_region_that_is_not_set_up_is_said_before_anything_is_launched(
 def test_a_region_without_a_subnet_where_the_types_are_is_refused(api: Api) -> None:
     """P3 is in us-east-1b and us-east-1d only."""
     api.sites.bare |= {"us-east-1b", "us-east-1d"}
-    amis = {"us-east-1": "ami-0123456789abcdef0"}
+    amis = {"us-east-1": "ami-00000000000000000"}
     resources = _resources(instance_types=["p3.2xlarge"])
     response = api.submit(a_job(resources=resources, amis=amis))
     assert response.status_code == 422

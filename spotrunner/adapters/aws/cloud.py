@@ -16,9 +16,6 @@ from spotrunner.ports import Launched, NotFound
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
-# Where the root disk of Ubuntu's images is, and so of the Deep Learning AMIs that we choose.
-ROOT_DEVICE = "/dev/sda1"
-
 # EC2's limit for ids in one call.
 TERMINATED_AT_ONCE = 1_000
 # A page; above it EC2 refuses.
@@ -102,7 +99,7 @@ def run_instances_arguments(request: LaunchRequest) -> dict[str, Any]:
         # A one-time spot instance ends however it stops; on demand it would stay, and cost.
         "InstanceInitiatedShutdownBehavior": "terminate",
         "NetworkInterfaces": [_network_interface(request)],
-        "BlockDeviceMappings": [_root_disk(request.disk_gib)],
+        "BlockDeviceMappings": [_root_disk(request)],
         # Hop limit 1: the agent on the host reaches IMDS, a trainer in a container does not.
         "MetadataOptions": {
             "HttpEndpoint": "enabled",
@@ -139,10 +136,10 @@ def _network_interface(request: LaunchRequest) -> dict[str, Any]:
     return interface
 
 
-def _root_disk(size_gib: int) -> dict[str, Any]:
+def _root_disk(request: LaunchRequest) -> dict[str, Any]:
     return {
-        "DeviceName": ROOT_DEVICE,
-        "Ebs": {"VolumeSize": size_gib, "VolumeType": "gp3", "DeleteOnTermination": True},
+        "DeviceName": request.root_device,
+        "Ebs": {"VolumeSize": request.disk_gib, "VolumeType": "gp3", "DeleteOnTermination": True},
     }
 
 

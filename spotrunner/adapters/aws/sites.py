@@ -15,7 +15,7 @@ from spotrunner.adapters.aws.errors import by_meaning
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.core.catalogue import TYPES, InstanceType, family_of
 from spotrunner.core.ids import TAG_SUBNET
-from spotrunner.ports import Misconfigured, NotFound, Site
+from spotrunner.ports import Image, Misconfigured, NotFound, Site
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -49,12 +49,17 @@ class AwsSites:
         self._security_groups = tuple(security_groups)
         self._amis = amis or {}
         self._sites: _Kept[Site] = _Kept(monotonic)
-        self._images: _Kept[str] = _Kept(monotonic)
+        self._parameters: _Kept[str] = _Kept(monotonic)
+        self._images: _Kept[Image] = _Kept(monotonic)
 
     def site(self, region: str) -> Site:
         return self._sites.get((region,), lambda: self._look_up(region))
 
-    def image(self, region: str, instance_type: str) -> str:
+    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
+        id_ = named or self._image_id(region, instance_type)
+        return self._images.get((region, id_), lambda: self._described(region, id_))
+
+    def _image_id(self, region: str, instance_type: str) -> str:
         named = self._amis.get(region, {})
         chosen = named.get(instance_type) or named.get(family_of(instance_type))
         if chosen is not None:
@@ -65,7 +70,7 @@ class AwsSites:
         if known.needs_own_image:
             raise Misconfigured(_no_public_image(region, known))
         parameter = IMAGE_PARAMETER.format(architecture=known.architecture.value)
-        return self._images.get((region, parameter), lambda: self._parameter(region, parameter))
+        return self._parameters.get((region, parameter), lambda: self._parameter(region, parameter))
 
     def _look_up(self, region: str) -> Site:
         client = self._aws.ec2(region)
@@ -79,6 +84,20 @@ class AwsSites:
             security_group_ids=_groups(client, region, vpc, self._security_groups),
             instance_profile=self._instance_profile,
         )
+
+    def _described(self, region: str, id_: str) -> Image:
+        try:
+            with by_meaning():
+                images = self._aws.ec2(region).describe_images(ImageIds=[id_])["Images"]
+        except NotFound:
+            images = []
+        root_device = images[0].get("RootDeviceName") if images else None
+        if root_device is None:
+            raise Misconfigured(
+                f"there is no image {id_} in {region} that this account may use: each region has"
+                " image ids of its own, and a private image has to be shared"
+            )
+        return Image(id=id_, root_device=root_device)
 
     def _parameter(self, region: str, name: str) -> str:
         try:

@@ -102,7 +102,7 @@ def _run_request(call: Call) -> RunRequest:
         http_tokens=metadata.get("HttpTokens", "optional"),
         hop_limit=metadata.get("HttpPutResponseHopLimit", 1),
         instance_metadata_tags=metadata.get("InstanceMetadataTags") == "enabled",
-        disk_gib=_disk_gib(params),
+        **_disk(params),
         other=json.dumps(params, sort_keys=True, default=str),
     )
 
@@ -177,13 +177,16 @@ def _profile(profile: Mapping[str, str]) -> str | None:
     return profile.get("Name")
 
 
-def _disk_gib(params: Mapping[str, Any]) -> int:
-    sizes = [
-        mapping["Ebs"]["VolumeSize"]
-        for mapping in params.get("BlockDeviceMappings", ())
-        if "VolumeSize" in mapping.get("Ebs", {})
-    ]
-    return int(sizes[0]) if sizes else 8
+def _disk(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The one disk that may be asked for."""
+    mappings = params.get("BlockDeviceMappings", ())
+    if not mappings:
+        return {}
+    if len(mappings) > 1:
+        raise ApiError("UnsupportedOperation", "Only one disk can be asked for here")
+    size_gib = mappings[0].get("Ebs", {}).get("VolumeSize")
+    disk: dict[str, Any] = {"disk_device": _needed(mappings[0], "DeviceName")}
+    return disk if size_gib is None else {**disk, "disk_gib": int(size_gib)}
 
 
 # -- what is there -----------------------------------------------------------------------------
@@ -238,7 +241,7 @@ def _instance(record: InstanceRecord, place: Region, account: str) -> Answer:
         "EbsOptimized": False,
         "EnaSupport": True,
         "Hypervisor": "xen",
-        "RootDeviceName": "/dev/sda1",
+        "RootDeviceName": _root_device(record, place),
         "RootDeviceType": "ebs",
         "VirtualizationType": "hvm",
         "PlatformDetails": "Linux/UNIX",
@@ -267,8 +270,31 @@ def _metadata_options(request: RunRequest) -> Answer:
     }
 
 
+def _root_device(record: InstanceRecord, place: Region) -> str:
+    wanted = record.request.image_id
+    return next(image.root_device for image in place.images if image.id == wanted)
+
+
+def _disks(record: InstanceRecord, place: Region) -> list[Answer]:
+    """The root, and a second one where the request named another than the root."""
+    root = _root_device(record, place)
+    names = dict.fromkeys([root, record.request.disk_device or root])
+    return [
+        {
+            "DeviceName": name,
+            "Ebs": {
+                "AttachTime": record.launched_at,
+                "DeleteOnTermination": True,
+                "Status": "attached",
+                "VolumeId": f"vol-{number}{record.id.removeprefix('i-')[1:]}",
+            },
+        }
+        for number, name in enumerate(names)
+    ]
+
+
 def _attached(record: InstanceRecord, place: Region, account: str) -> Answer:
-    """Network and profile, which a terminated instance has no more."""
+    """Network, disks and profile, which a terminated instance has no more."""
     if record.stage is Stage.TERMINATED:
         return {"PrivateDnsName": "", "PublicDnsName": "", "SecurityGroups": []}
     groups = record.request.security_group_ids or place.security_group_ids[:1]
@@ -281,6 +307,7 @@ def _attached(record: InstanceRecord, place: Region, account: str) -> Answer:
         "SubnetId": record.subnet_id,
         "VpcId": place.vpc_id,
         "SourceDestCheck": True,
+        "BlockDeviceMappings": _disks(record, place),
         "SecurityGroups": [{"GroupId": id_, "GroupName": group_name(place, id_)} for id_ in groups],
         "IamInstanceProfile": {"Arn": arn, "Id": "AIPA" + "0" * 17} if profile else None,
     }

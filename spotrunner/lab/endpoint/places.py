@@ -217,13 +217,13 @@ def _image(image: Image, created: dt.datetime) -> Answer:
         "UsageOperation": "RunInstances",
         "EnaSupport": True,
         "Hypervisor": "xen",
-        "RootDeviceName": "/dev/sda1",
+        "RootDeviceName": image.root_device,
         "RootDeviceType": "ebs",
         "VirtualizationType": "hvm",
         "ImdsSupport": "v2.0",
         "BlockDeviceMappings": [
             {
-                "DeviceName": "/dev/sda1",
+                "DeviceName": image.root_device,
                 "Ebs": {"VolumeSize": 45, "VolumeType": "gp3", "DeleteOnTermination": True},
             }
         ],
