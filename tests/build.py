@@ -127,13 +127,14 @@ def a_job(
     budget: int | None = 5_000_000,
     retries: int = 0,
     spec: JobSpec | None = None,
+    submitted_s: float = 0,
     **changes: Any,
 ) -> Job:
     return Job(
         id=id,
         spec=spec or a_spec(budget_usd_micros=budget, retries=retries),
         state=state,
-        submitted_at=T0,
+        submitted_at=at(submitted_s),
         **changes,
     )
 

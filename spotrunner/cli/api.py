@@ -112,6 +112,8 @@ class Api:
             raise Refused(problems)
         if response.status_code == 413 and words:
             raise BadInput(words)
+        if response.status_code == 409 and any(it.key for it in problems):
+            raise BadInput(words)  # what was sent can mean several things
         if response.status_code in (403, 409, 424, 503) and words:
             raise Failure(words)
         raise Failure(

@@ -24,11 +24,19 @@ def find_job(store: Store, word: str) -> Job:
     if len(running) == 1 or len(meant) == 1:
         return (running or meant)[0]
     if meant:
-        ids = ", ".join(job.id for job in meant[: -_SHOWN - 1 : -1])
-        raise errors.one(errors.CONFLICT, f"{word} can mean several jobs: {ids}")
+        raise _several(word, meant)
     close = closest_name(word, [job.id for job in jobs])
     hint = f"did you mean {close}?" if close else ""
     raise errors.one(errors.NOT_FOUND, f"there is no job {word}", hint=hint)
+
+
+def _several(word: str, meant: Sequence[Job]) -> errors.ApiError:
+    """The open ones first, of each kind the newest first."""
+    newest = sorted(meant[::-1], key=lambda job: job.state.over)
+    ids = [f"{job.id} ({job.state.value})" for job in newest[:_SHOWN]]
+    more = [f"and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
+    message = f"{word} can mean several jobs: {', '.join([*ids, *more])}"
+    return errors.one(errors.CONFLICT, message, "job", "name one by its id")
 
 
 def find_attempts(attempts: Sequence[Attempt], word: str) -> Sequence[Attempt]:

@@ -178,6 +178,21 @@ def test_one_wrong_name_of_several_changes_nothing(story: Behind, run: Run) -> N
     assert not story.store.commands()
 
 
+@pytest.mark.parametrize("command", ["show", "logs", "explain", "cancel", "checkpoint"])
+def test_a_name_of_several_jobs_says_which_ids_there_are(
+    story: Behind, run: Run, command: str
+) -> None:
+    story.store.add_job(a_job(JobState.QUEUED, id="digits-aaaa", submitted_s=60), [])
+    said = run(command, "digits")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"spotrunner: digits can mean several jobs: digits-aaaa (queued), {JOB} (active);"
+        " name one by its id\n"
+    )
+    assert not story.store.commands()
+    assert run("show", "digits-aaaa").code == 0
+
+
 def test_what_is_over_cannot_be_cancelled(behind: Behind, run: Run) -> None:
     behind.store.add_job(a_job(JobState.SUCCEEDED), [])
     said = run("cancel", JOB)

@@ -191,12 +191,30 @@ def test_of_two_jobs_of_one_name_the_running_one_is_meant(told: Api) -> None:
 
 
 def test_a_name_that_can_mean_two_jobs_is_refused(told: Api) -> None:
-    told.store.add_job(a_job(id="digits-aaaa"), [])
-    response = told.client.get("/v1/jobs/digits")
-    assert response.status_code == 409
-    message = response.json()["errors"][0]["message"]
-    assert "digits-aaaa" in message
-    assert JOB in message
+    told.store.add_job(a_job(JobState.FAILED, id="digits-aaaa", submitted_s=2), [])
+    told.store.add_job(a_job(JobState.QUEUED, id="digits-bbbb", submitted_s=1), [])
+    for call in ("get", "post"):
+        path = "/v1/jobs/digits" if call == "get" else "/v1/jobs/digits/cancel"
+        response = told.client.request(call, path)
+        assert response.status_code == 409
+        assert response.json()["errors"] == [
+            {
+                "line": None,
+                "key": "job",
+                "message": "digits can mean several jobs: digits-bbbb (queued),"
+                f" {JOB} (active), digits-aaaa (failed)",
+                "hint": "name one by its id",
+            }
+        ]
+    assert not told.store.commands()
+    assert told.get("/v1/jobs/digits-bbbb")["job"]["id"] == "digits-bbbb"
+
+
+def test_of_many_jobs_of_one_name_the_first_five_are_told(told: Api) -> None:
+    for number in range(7):
+        told.store.add_job(a_job(id=f"digits-aaa{number}", submitted_s=number + 1), [])
+    message = told.client.get("/v1/jobs/digits").json()["errors"][0]["message"]
+    assert message.endswith("digits-aaa2 (active), and 3 more")
 
 
 @pytest.mark.parametrize("call", ["", "/events", "/logs"])
