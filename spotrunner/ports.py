@@ -30,6 +30,7 @@ from spotrunner.core.model import (
     Refused,
     Report,
 )
+from spotrunner.core.states import JobState
 
 # -- errors by meaning -------------------------------------------------------------------------
 
@@ -375,8 +376,16 @@ class Store(Protocol):
 
     def job(self, job_id: str) -> Job | None: ...
 
-    def jobs(self) -> tuple[Job, ...]:
-        """All, oldest first."""
+    def jobs(self, newest: int | None = None) -> tuple[Job, ...]:
+        """Oldest first: all, or only the newest so many."""
+        ...
+
+    def jobs_named(self, name: str) -> tuple[Job, ...]:
+        """Those with this name in their spec, and so at the beginning of their id; oldest first."""
+        ...
+
+    def job_counts(self) -> Mapping[JobState, int]:
+        """How many jobs are in each state; a state without any is absent."""
         ...
 
     def open_jobs(self) -> tuple[Job, ...]:

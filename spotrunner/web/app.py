@@ -9,15 +9,17 @@ faster for a minute.
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from spotrunner.core.model import Attempt, CommandVerb, Job
 from spotrunner.core.states import JobState
+from spotrunner.ports import Store
 from spotrunner.web import errors, logs, offers, submit, views
 from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
@@ -33,6 +35,9 @@ WATCHED_FOR = dt.timedelta(seconds=60)
 ROUND_TIMEOUT_S = 120.0
 # A job's whole story; a longer one is read page by page.
 EVENTS_A_PAGE = 10_000
+# A list is for people; a program that wants more says so.
+JOBS_A_CALL = 200
+MAX_JOBS_A_CALL = 10_000
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -65,11 +70,11 @@ class _Jobs:
         return router
 
     def status(self) -> Json:
-        states = Counter(job.state.value for job in self._deps.store.jobs())
+        counts = self._deps.store.job_counts()
         return {
             "now": when(self._deps.clock.now()),
             "version": version("spotrunner"),
-            "jobs": dict(states),
+            "jobs": {state.value: count for state, count in counts.items()},
             **self._deps.status(),
         }
 
@@ -92,15 +97,23 @@ class _Jobs:
         warnings = errors.plain_all((*file.warnings, *checked.warnings))
         return {"offers": rows, "why": choice.why, "warnings": warnings, "errors": []}
 
-    def jobs(self) -> Json:
+    def jobs(
+        self,
+        limit: Annotated[int, Query(ge=1, le=MAX_JOBS_A_CALL)] = JOBS_A_CALL,
+        all_: Annotated[bool, Query(alias="all")] = False,
+        open_: Annotated[bool, Query(alias="open")] = False,
+    ) -> Json:
+        """The newest first: at most `limit` of them, or `all`; of those that are not over with
+        `open`. `total` is how many there are."""
         store, reports = self._deps.store, self._deps.mailbox.reports()
-        jobs = store.jobs()
+        jobs, total = _listed(store, None if all_ else limit, open_)
         attempts: dict[str, list[Attempt]] = {job.id: [] for job in jobs}
-        for attempt in store.attempts([job.id for job in jobs]):
+        for attempt in store.attempts(list(attempts)):
             attempts[attempt.job_id].append(attempt)
         return {
             "now": when(self._deps.clock.now()),
             "jobs": [views.summary(self._deps, job, attempts[job.id], reports) for job in jobs],
+            "total": total,
         }
 
     async def submit(self, request: Request) -> Json:
@@ -121,6 +134,15 @@ class _Jobs:
         job, warnings = submit.submit(self._deps, file, upload, str(sha256) if sha256 else None)
         line = views.summary(self._deps, job, (), {})
         return {**line, "warnings": errors.plain_all(warnings)}
+
+
+def _listed(store: Store, limit: int | None, only_open: bool) -> tuple[Sequence[Job], int]:
+    """The newest first, and how many there are in all. Reads no more jobs than it lists: there may
+    be years of them."""
+    if only_open:
+        found = [job for job in reversed(store.open_jobs()) if not job.state.over]
+        return found[:limit], len(found)
+    return store.jobs(newest=limit)[::-1], sum(store.job_counts().values())
 
 
 class _Job:

@@ -10,6 +10,8 @@ from spotrunner.ports import Store
 from spotrunner.web import errors
 
 _SHOWN = 5
+# Whoever mistypes an id means a job of late.
+_REMEMBERED = 200
 
 
 def find_job(store: Store, word: str) -> Job:
@@ -18,14 +20,13 @@ def find_job(store: Store, word: str) -> Job:
     job = store.job(word)
     if job is not None:
         return job
-    jobs = store.jobs()
-    meant = [job for job in jobs if job.spec.name == word]
+    meant = store.jobs_named(word)
     running = [job for job in meant if not job.state.over]
     if len(running) == 1 or len(meant) == 1:
         return (running or meant)[0]
     if meant:
         raise _several(word, meant)
-    close = closest_name(word, [job.id for job in jobs])
+    close = closest_name(word, [job.id for job in store.jobs(newest=_REMEMBERED)])
     hint = f"did you mean {close}?" if close else ""
     raise errors.one(errors.NOT_FOUND, f"there is no job {word}", hint=hint)
 

@@ -120,6 +120,27 @@ def test_ls_open_leaves_out_what_is_over(story: Behind, run: Run) -> None:
     assert ids == [JOB]
 
 
+def test_ls_says_that_there_are_more(behind: Behind, run: Run) -> None:
+    for number in range(201):
+        state = JobState.ACTIVE if number < 2 else JobState.SUCCEEDED
+        behind.store.add_job(a_job(state, id=f"digits-{number:04}", submitted_s=number), [])
+    said = run("ls")
+    lines = said.out.splitlines()
+    assert (len(lines), lines[1].split()[0]) == (201, "digits-0200")
+    assert (
+        said.err
+        == "the newest 200 of 201 jobs; all of them: --all; those that are not over: --open\n"
+    )
+    assert len(run("ls", "--all").out.splitlines()) == 202
+    assert run("ls", "--all").err == run("ls", "--open").err == ""
+    assert [line.split()[0] for line in run("ls", "--open").out.splitlines()[1:]] == [
+        "digits-0001",
+        "digits-0000",
+    ]
+    told = json.loads(run("ls", "-o", "json").out)
+    assert (len(told["jobs"]), told["total"]) == (200, 201)
+
+
 @pytest.mark.usefixtures("story")
 def test_show(run: Run) -> None:
     assert run("show", "digits").out == SHOW

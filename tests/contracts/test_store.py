@@ -177,6 +177,38 @@ def test_jobs_come_oldest_first(store: Store) -> None:
     assert store.open_jobs() == store.jobs()
 
 
+def test_the_newest_jobs_come_oldest_first(store: Store) -> None:
+    for number, second in enumerate((3, 1, 2, 2)):
+        store.add_job(a_job(f"digits-aaa{number}", submitted_at=at(second)), ())
+    assert [job.id[-1] for job in store.jobs(newest=2)] == ["3", "0"]
+    assert [job.id[-1] for job in store.jobs(newest=3)] == ["2", "3", "0"]
+    assert store.jobs(newest=9) == store.jobs(newest=4) == store.jobs()
+    assert store.jobs(newest=0) == ()
+
+
+def test_jobs_are_found_by_their_name(store: Store) -> None:
+    """All of it: one name may begin like another, and a search knows no wildcards."""
+    for name, second in (("digits", 2), ("digits", 1), ("digits-x", 0), ("digit", 0), ("d", 0)):
+        job = a_job(f"{name}-aaa{second}", spec=a_spec(name=name), submitted_at=at(second))
+        store.add_job(job, ())
+    assert [job.id for job in store.jobs_named("digits")] == ["digits-aaa1", "digits-aaa2"]
+    assert [job.id for job in store.jobs_named("digits-x")] == ["digits-x-aaa0"]
+    for nobody in ("", "digits-aaa1", "d%", "digit_", "DIGITS"):
+        assert store.jobs_named(nobody) == ()
+
+
+def test_jobs_are_counted_by_state(store: Store) -> None:
+    assert not store.job_counts()
+    states = [JobState.QUEUED, JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.ACTIVE]
+    for number, state in enumerate(states):
+        store.add_job(a_job(f"digits-aaa{number}", state=state), ())
+    assert dict(store.job_counts()) == {
+        JobState.QUEUED: 1,
+        JobState.SUCCEEDED: 2,
+        JobState.ACTIVE: 1,
+    }
+
+
 def test_open_are_jobs_that_are_not_over_or_have_a_live_attempt(store: Store) -> None:
     jobs = [
         a_job(f"{state.value}-{live}", state=state, submitted_at=at(number))

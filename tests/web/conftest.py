@@ -7,7 +7,7 @@ import datetime as dt
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
-from spotrunner.core.model import Limits
+from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.cheapest import Cheapest
 from spotrunner.daemon.board import Board
 from spotrunner.ports import PortError, Site
@@ -52,12 +52,30 @@ class Sites(SimSites):
         return dataclasses.replace(site, subnets=subnets)
 
 
+class Store(MemoryStore):
+    """Notes the largest readings of jobs, and of attempts by how many jobs they were asked of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most_jobs = 0
+        self.most_attempts_asked = 0
+
+    def jobs(self, newest: int | None = None) -> tuple[Job, ...]:
+        found = super().jobs(newest)
+        self.most_jobs = max(self.most_jobs, len(found))
+        return found
+
+    def attempts(self, job_ids: Sequence[str]) -> tuple[Attempt, ...]:
+        self.most_attempts_asked = max(self.most_attempts_asked, len(job_ids))
+        return super().attempts(job_ids)
+
+
 @dataclass(kw_only=True)
 class Api:
     """A client with the token, and what lies behind."""
 
     client: TestClient
-    store: MemoryStore
+    store: Store
     home: MemoryObjects
     data: MemoryObjects
     clock: VirtualClock
@@ -105,7 +123,7 @@ def api() -> Iterator[Api]:
     clock = VirtualClock(START)
     world = World(plain_setup(START), 1)
     buckets = MemoryBuckets(clock, ["data-bucket"])
-    home, store, sites = MemoryObjects(clock), MemoryStore(), Sites(world)
+    home, store, sites = MemoryObjects(clock), Store(), Sites(world)
     mailbox = ObjectMailbox(home)
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
     with ThreadPoolExecutor(2) as executor:

@@ -120,10 +120,44 @@ def test_a_list_has_a_line_for_each_job(told: Api) -> None:
     told.store.add_job(a_job(JobState.QUEUED, id="other-aaaa", spec=a_spec(name="other")), [])
     answer = told.get("/v1/jobs")
     assert answer["now"] == "2026-11-21T08:00:00.000000Z"
-    assert [job["id"] for job in answer["jobs"]] == [JOB, "other-aaaa"]
-    assert [job["step"] for job in answer["jobs"]] == [450, 0]
-    assert answer["jobs"][1]["saved_fraction"] is None
-    assert answer["jobs"][1]["phase"] is None
+    assert [job["id"] for job in answer["jobs"]] == ["other-aaaa", JOB]
+    assert [job["step"] for job in answer["jobs"]] == [0, 450]
+    assert answer["jobs"][0]["saved_fraction"] is None
+    assert answer["jobs"][0]["phase"] is None
+    assert answer["total"] == 2
+
+
+def test_a_list_is_the_newest_first_and_ends_somewhere(api: Api) -> None:
+    for number in range(250):
+        state = JobState.ACTIVE if number < 3 else JobState.SUCCEEDED
+        api.store.add_job(a_job(state, id=f"digits-{number:04}", submitted_s=number), [])
+
+    def listed(**query: Any) -> tuple[list[int], int]:
+        answer = api.get("/v1/jobs", **query)
+        return [int(job["id"][-4:]) for job in answer["jobs"]], answer["total"]
+
+    assert listed() == (list(range(249, 49, -1)), 250)
+    assert listed(limit=2) == ([249, 248], 250)
+    assert listed(all=True) == (list(range(249, -1, -1)), 250)
+    assert listed(open=True) == ([2, 1, 0], 3)
+    assert listed(open=True, limit=1) == ([2], 3)
+    for limit in (0, -1, 10_001, "x"):
+        response = api.client.get("/v1/jobs", params={"limit": limit})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["key"] == "limit"
+
+
+def test_of_many_jobs_no_more_is_read_than_is_listed(api: Api) -> None:
+    """After years there are tens of thousands of them."""
+    for number in range(300):
+        api.store.add_job(
+            a_job(JobState.SUCCEEDED, id=f"digits-{number:04}", submitted_s=number), []
+        )
+    api.get("/v1/jobs")
+    api.get("/v1/status")
+    assert api.client.get("/v1/jobs/digits-03O0").status_code == 404
+    assert api.store.most_jobs == 200
+    assert api.store.most_attempts_asked == 200
 
 
 def test_values_of_the_environment_are_never_shown(api: Api) -> None:

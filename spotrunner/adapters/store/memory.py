@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
+from spotrunner.core.states import JobState
 from spotrunner.ports import Changes, Misconfigured, StaleEpoch
 
 
@@ -88,9 +90,15 @@ class MemoryStore:
         with self._lock:
             return self._jobs.get(job_id)
 
-    def jobs(self) -> tuple[Job, ...]:
-        with self._lock:
-            return _oldest_first(self._jobs.values())
+    def jobs(self, newest: int | None = None) -> tuple[Job, ...]:
+        found = self._all()
+        return found if newest is None else found[max(0, len(found) - newest) :]
+
+    def jobs_named(self, name: str) -> tuple[Job, ...]:
+        return tuple(job for job in self._all() if job.spec.name == name)
+
+    def job_counts(self) -> Mapping[JobState, int]:
+        return Counter(job.state for job in self._all())
 
     def open_jobs(self) -> tuple[Job, ...]:
         with self._lock:
@@ -123,6 +131,10 @@ class MemoryStore:
 
     def close(self) -> None:
         pass
+
+    def _all(self) -> tuple[Job, ...]:
+        with self._lock:
+            return _oldest_first(self._jobs.values())
 
     # -- inside the lock -----------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Select, case, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, case, func, insert, or_, select, update
 from sqlalchemy import exc as sql_errors
 
 from spotrunner.adapters import codec
@@ -119,8 +119,21 @@ class SqlStore:
         jobs = self._jobs(_JOBS.where(JOBS.c.id == job_id))
         return jobs[0] if jobs else None
 
-    def jobs(self) -> tuple[Job, ...]:
-        return self._jobs(_JOBS)
+    def jobs(self, newest: int | None = None) -> tuple[Job, ...]:
+        if newest is None:
+            return self._jobs(_JOBS)
+        # The ids first: what is sorted to be left out need not be read whole.
+        late = (JOBS.c.submitted_at.desc(), JOBS.c.id.desc())
+        ids = select(JOBS.c.id).order_by(*late).limit(newest)
+        return self._jobs(_JOBS.where(JOBS.c.id.in_(ids)))
+
+    def jobs_named(self, name: str) -> tuple[Job, ...]:
+        alike = self._jobs(_JOBS.where(JOBS.c.id.startswith(f"{name}-", autoescape=True)))
+        return tuple(job for job in alike if job.spec.name == name)
+
+    def job_counts(self) -> Mapping[JobState, int]:
+        states = select(JOBS.c.state, func.count().label("many")).group_by(JOBS.c.state)
+        return {JobState(row.state): row.many for row in self._rows(states)}
 
     def open_jobs(self) -> tuple[Job, ...]:
         live = select(ATTEMPTS.c.job_id).where(ATTEMPTS.c.state.in_(_LIVE))
