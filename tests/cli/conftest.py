@@ -22,7 +22,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
 from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.cheapest import Cheapest
-from spotrunner.ports import PortError
+from spotrunner.ports import PortError, Sites
 from spotrunner.sim.cloud import SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
 from spotrunner.sim.world import World
@@ -42,6 +42,7 @@ class Behind:
     buckets: MemoryBuckets
     clock: VirtualClock
     mailbox: ObjectMailbox
+    sites: Sites
     offers: list[Offer] = field(default_factory=list)
     silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
@@ -63,6 +64,7 @@ def behind() -> Behind:
         buckets=buckets,
         clock=clock,
         mailbox=ObjectMailbox(home),
+        sites=SimSites(World(plain_setup(T0), 1)),
         offers=[*OFFERS, an_offer("eu-west-1a", "p3.2xlarge", price=900_000, dearest=3_300_000)],
     )
 
@@ -147,7 +149,7 @@ def _app(behind: Behind) -> FastAPI:
             offers=offers,
             offered=offered,
             policy=Cheapest(),
-            sites=SimSites(World(plain_setup(T0), 1)),
+            sites=behind.sites,
             regions=("us-east-1", "eu-west-1"),
             limits=Limits(),
             wake=lambda: behind.wakes.append(None),

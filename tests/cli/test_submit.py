@@ -11,7 +11,7 @@ import pytest
 from spotrunner.core.model import DataSource, Market
 from spotrunner.ports import Changes, Unavailable
 from tests.build import a_refusal
-from tests.cli.conftest import Behind, Run, written
+from tests.cli.conftest import Behind, Run
 
 JOB = """\
 name: digits
@@ -181,48 +181,6 @@ def test_nobody_to_ask_submits_nothing(behind: Behind, run: Run, job_file: Path)
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("BUCKET: null", "BUCKET: other", ":9: data.0.source: s3://other/digits/ cannot be read"),
-        (
-            "s3://${BUCKET}/digits/",
-            "s3://${BUCKET}/none/",
-            ":9: data.0.source: there is nothing in",
-        ),
-        (
-            "[g4dn.xlarge]",
-            "[p3.2xlarge]",
-            ":3: resources.instance_types.0: p3.2xlarge needs an image of your own;",
-        ),
-        (
-            "[g4dn.xlarge]",
-            "[p4d.24xlarge]",
-            ":3: resources.instance_types.0: p4d.24xlarge is not offered in us-east-1, eu-west-1;"
-            " the nearest type offered there is",
-        ),
-        (
-            "[us-east-1, eu-west-1]",
-            "[us-east-1, us-west-2]",
-            ":4: resources.regions.1: the daemon does not use us-west-2; it uses us-east-1,",
-        ),
-        ("budget: 2.00", "budget: 0.01", ":11: budget: 0.0100 USD does not pay a start"),
-    ],
-)
-def test_what_only_the_daemon_knows_to_be_wrong_has_its_line(
-    behind: Behind, run: Run, job_file: Path, old: str, new: str, words: str
-) -> None:
-    job_file.write_text(JOB.replace(old, new))
-    given = GIVEN if "BUCKET: null" in job_file.read_text() else ()
-    said = run("submit", job_file, *given, "-y")
-    assert said.code == 2
-    assert said.out == ""
-    assert f"{job_file}{words}" in said.err
-    assert not behind.store.jobs()
-    assert not list(behind.home.list(""))
-
-
-@pytest.mark.usefixtures("here")
 def test_a_wrong_file_is_wrong_before_anybody_is_asked(
     behind: Behind, run: Run, job_file: Path, tmp_path: Path
 ) -> None:
@@ -233,16 +191,4 @@ def test_a_wrong_file_is_wrong_before_anybody_is_asked(
         f"{job_file}:1: run: missing\n"
         f"{job_file}:7: envs.BUCKET: has no value; give it there or with --env BUCKET=VALUE\n"
         f"{job_file}:10: runn: unknown key; did you mean run?\n"
-    )
-
-
-def test_without_a_daemon_one_line_says_how_to_start_it(
-    run: Run, job_file: Path, tmp_path: Path
-) -> None:
-    api_file = written(tmp_path, "http://127.0.0.1:9")
-    said = run("submit", job_file, *GIVEN, "-y", "--api-file", api_file)
-    assert said.code == 3
-    assert said.err == (
-        "spotrunner: the daemon is not running (nobody answers at http://127.0.0.1:9);"
-        " start it: spotrunner daemon --config FILE\n"
     )
