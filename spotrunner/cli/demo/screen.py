@@ -46,7 +46,8 @@ class Screen:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def say(self, words: str, style: str = "") -> None:
         seconds = int(time.monotonic() - self._began)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from spotrunner.cli import words
-from spotrunner.cli.output import pairs, table
-
-# Where no terminal sets it.
-WIDTH = 160
+from spotrunner.cli.output import display, pairs, table
 
 
 def summary(found: Mapping[str, Any]) -> None:
@@ -30,8 +24,8 @@ def summary(found: Mapping[str, Any]) -> None:
         ]
         for attempt in found["attempts"]
     ]
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    out.print("", table(headers, rows, right=("$/H", "COST")), "", pairs(_lines(found)), sep="\n")
+    attempts = table(headers, rows, right=("$/H", "COST"), whole=("ATTEMPT", "POOL"))
+    display("", attempts, "", pairs(_lines(found)))
 
 
 def _lines(found: Mapping[str, Any]) -> list[tuple[str, str | None]]:
