@@ -396,6 +396,10 @@ class Store(Protocol):
         """All attempts of these jobs, by job and generation."""
         ...
 
+    def regions(self) -> frozenset[str]:
+        """Every region that an attempt was ever meant for: an orphan may turn up in each."""
+        ...
+
     def commands(self) -> tuple[Command, ...]:
         """Those not done, oldest first."""
         ...

@@ -85,7 +85,8 @@ def _settle_attempt(draft: Draft, attempt_id: str) -> None:
     if report is not None:
         attempt = _follow_report(draft, attempt, report)
     if instance is not None and instance.state is InstanceState.ENDED:
-        _end(draft, attempt, instance.ended_at or draft.now, instance.ended_by)
+        # EC2 tells the time of only some ends; a daemon that was away must not book its absence.
+        _end(draft, attempt, instance.ended_at or _unseen_end(draft, attempt), instance.ended_by)
     elif instance is not None and instance.state is InstanceState.ENDING:
         _follow_ending(draft, attempt, instance)
     elif instance is None:
@@ -215,6 +216,9 @@ def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
 def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> None:
     if by is EndedBy.EC2 and attempt.notice is None and attempt.ending in (None, EndReason.FAULT):
         _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+    elif by is EndedBy.FAULT and attempt.first_step_at is None:
+        # A launch that is accepted and then finds no capacity ends like this.
+        _avoid(draft, attempt, "an instance ended here by a fault of EC2's before it could work")
     ended = dataclasses.replace(attempt, ended_at=at)
     cost = _final_cost(ended, at, by)
     ended = advance(
@@ -396,11 +400,12 @@ def _hopeless(draft: Draft, job: Job) -> str | None:
 
 
 def _tried(attempt: Attempt) -> bool:
-    """Did it have a fair chance? A refusal, and an interruption before the first step, say
-    nothing about the job."""
+    """Did it have a fair chance? A refusal, and an interruption or a fault of EC2's before the
+    first step, say nothing about the job."""
     if attempt.launched_at is None:
         return False
-    return attempt.first_step_at is not None or attempt.end_reason is not EndReason.INTERRUPTED
+    weather = attempt.end_reason in (EndReason.INTERRUPTED, EndReason.FAULT)
+    return attempt.first_step_at is not None or not weather
 
 
 def _s(seconds: int) -> dt.timedelta:

@@ -8,10 +8,11 @@ states and writes.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -48,6 +49,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ROUND_S = 10.0
+# Fewer than the pool has workers: reads of the API's threads go on meanwhile.
+CALLS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Actor:
     request_for: Callable[[Attempt], LaunchRequest]
     clock: Clock
     executor: Executor
+    round_s: float = ROUND_S
 
     def act(self, plan: Plan, snapshot: Snapshot, epoch: int) -> bool:
         """True when a launch was refused, so that another pool should be tried at once."""
@@ -80,7 +84,7 @@ class _Round:
         self._actor = actor
         self._epoch = epoch
         self._attempts = {a.id: a for a in (*snapshot.attempts, *plan.attempts)}
-        self._deadline = time.monotonic() + ROUND_S
+        self._deadline = time.monotonic() + actor.round_s
 
     # -- the four kinds of acts ----------------------------------------------------------------
 
@@ -204,13 +208,17 @@ class _Round:
     def _each(
         self, call: Callable[[T], None], values: Iterable[T]
     ) -> Iterator[tuple[T, PortError | None]]:
-        """Call for each value in the pool while the round has time; how each one ended."""
-        asked = []
-        for value in values:
-            if time.monotonic() < self._deadline:
-                asked.append((value, self._actor.executor.submit(_outcome, call, value)))
-        for value, future in asked:
-            yield value, future.result()
+        """Call for each value in the pool while the round has time, and say how each one ended. A
+        call that does not answer in time is as good as not made: the next round decides anew."""
+        waiting = collections.deque(values)
+        asked: dict[Future[PortError | None], T] = {}
+        while (waiting or asked) and (left_s := self._deadline - time.monotonic()) > 0:
+            while waiting and len(asked) < CALLS_AT_ONCE:
+                value = waiting.popleft()
+                asked[self._actor.executor.submit(_outcome, call, value)] = value
+            answered, _ = wait(asked, timeout=left_s, return_when=FIRST_COMPLETED)
+            for future in answered:
+                yield asked.pop(future), future.result()
 
     def _event(self, attempt: Attempt, kind: str, why: str) -> Event:
         pool = attempt.offer.pool

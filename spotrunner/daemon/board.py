@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 HISTORY = dt.timedelta(days=2)
 # A type that nobody asked for during this time is read no more.
 FORGOTTEN_AFTER = dt.timedelta(days=1)
+
+# A region that does not answer for so long keeps nobody waiting.
+PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,14 @@ class RegionMarket:
 class Board:
     """Reads through `prices` at most every `every_s`, in `executor`. Safe from several threads."""
 
-    def __init__(self, prices: Prices, clock: Clock, executor: Executor, every_s: float) -> None:
+    def __init__(
+        self,
+        prices: Prices,
+        clock: Clock,
+        executor: Executor,
+        every_s: float,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._prices = prices
         self._clock = clock
         self._executor = executor
@@ -52,6 +62,8 @@ class Board:
         self._markets: dict[str, RegionMarket] = {}
         # by region and type: when somebody last asked for it
         self._asked_at: dict[str, dict[str, dt.datetime]] = {}
+        self._patience_s = patience_s
+        self._reads: dict[str, Future[RegionMarket]] = {}
         self._lock = threading.Lock()
 
     def offers(self, regions: Iterable[str], types: Iterable[str]) -> tuple[Offer, ...]:
@@ -93,22 +105,27 @@ class Board:
     def _fresh(
         self, regions: Iterable[str], types: frozenset[str], now: dt.datetime
     ) -> Mapping[str, RegionMarket]:
+        """What is held of each region, after a bounded wait for what is stale. A region that does
+        not answer in time answers a later call."""
+        wanted = list(regions)
         with self._lock:
-            held = {region: self._markets.get(region, RegionMarket()) for region in regions}
-            asked = {region: self._ask(region, types, now) for region in held}
-        stale = {
-            region: market
-            for region, market in held.items()
-            if types and self._is_stale(market, types, now)
-        }
-        reads = {
-            region: self._executor.submit(self._read, region, market, asked[region], now)
-            for region, market in stale.items()
-        }
-        held.update({region: read.result() for region, read in reads.items()})
+            self._harvest()
+            for region in wanted:
+                market = self._markets.get(region, RegionMarket())
+                asked = self._ask(region, types, now)
+                if types and region not in self._reads and self._is_stale(market, types, now):
+                    read = self._executor.submit(self._read, region, market, asked, now)
+                    self._reads[region] = read
+            reads = [self._reads[region] for region in wanted if region in self._reads]
+        wait(reads, timeout=self._patience_s)
         with self._lock:
-            self._markets.update(held)
-        return held
+            self._harvest()
+            return {region: self._markets.get(region, RegionMarket()) for region in wanted}
+
+    def _harvest(self) -> None:
+        """Keep what reads have brought. Under the lock."""
+        for region in [region for region, read in self._reads.items() if read.done()]:
+            self._markets[region] = self._reads.pop(region).result()
 
     def _ask(self, region: str, types: frozenset[str], now: dt.datetime) -> frozenset[str]:
         """Remember who is asked for; all that a read of the region is to tell of. Under the lock:

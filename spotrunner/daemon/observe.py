@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ from spotrunner.ports import Clock, Cloud, Heads, Mailbox, NotFound, PortError, 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+# What does not answer for so long is unknown in this round, so that it delays nobody else.
+PATIENCE_S = 10.0
 # Refusals older than the longest cool-down decide nothing.
 REFUSALS = dt.timedelta(days=1)
 # A daemon that could not read the mail since it started has not listened to anybody yet.
@@ -40,6 +42,7 @@ class Observer:
     regions: tuple[str, ...]
     installation: str
     limits: Limits
+    patience_s: float = PATIENCE_S
 
     def snapshot(self, epoch: int, mail_at: dt.datetime | None = None) -> Snapshot:
         """`mail_at` is when the mail was last read, for when it cannot be now."""
@@ -47,14 +50,16 @@ class Observer:
         jobs = {job.id: job for job in self.store.open_jobs()}
         attempts = self.store.attempts(list(jobs))
         live = [attempt for attempt in attempts if attempt.state.live]
-        regions = dict.fromkeys([*self.regions, *(a.offer.pool.region for a in live)])
+        regions = {*self.regions, *self.store.regions()}
         listings = {region: self.executor.submit(self._listing, region) for region in regions}
         mail = self.executor.submit(self._mail)
         types = {name for job in jobs.values() for name in job.spec.instance_types}
         offers = self.board.offers(self.regions, types)
-        instances = {region: listing.result() for region, listing in listings.items()}
+        wait(listings.values(), timeout=self.patience_s)
+        wait([mail], timeout=self.patience_s)
+        instances = {region: _answer(listing) for region, listing in listings.items()}
         instances = self._with_lookups(instances, live)
-        boxes = mail.result()
+        boxes = _answer(mail)
         jobs.update(self._jobs_of_strangers(instances, jobs))
         strangers = [job_id for job_id in jobs if job_id not in {a.job_id for a in attempts}]
         return Snapshot(
@@ -93,7 +98,8 @@ class Observer:
         reads: dict[str, Future[tuple[Head | None] | None]] = {
             job.id: self.executor.submit(self._head, job.id) for job in jobs
         }
-        answers = {job_id: read.result() for job_id, read in reads.items()}
+        wait(reads.values(), timeout=self.patience_s)
+        answers = {job_id: _answer(read) for job_id, read in reads.items()}
         return {job_id: answer[0] for job_id, answer in answers.items() if answer is not None}
 
     def _head(self, job_id: str) -> tuple[Head | None] | None:
@@ -158,6 +164,11 @@ class Observer:
         }
         found = [self.store.job(job_id) for job_id in named if job_id is not None]
         return {job.id: job for job in found if job is not None}
+
+
+def _answer(read: Future[T | None]) -> T | None:
+    """What a read brought; None, which is "unknown", from one that is still under way."""
+    return read.result() if read.done() else None
 
 
 def _known(what: str, read: Callable[[], T], subject: str = "") -> T | None:

@@ -6,6 +6,7 @@ code as in production; the market, S3 and the trainer are modelled, and time is 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from spotrunner.daemon.board import Board
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.request import RequestMaker
-from spotrunner.ports import Store
+from spotrunner.ports import Store, Unavailable
 from spotrunner.sim.agents import Durations, Services, SimFleet
 from spotrunner.sim.cloud import SimCloud, SimPrices, SimSites, VirtualClock
 from spotrunner.sim.trainer import Training
@@ -80,9 +81,10 @@ class Stage:
             dice=random.Random(f"{seed}/nonces"),
         )
         self.fleet = SimFleet(self.services, training, durations)
-        self._setup = setup
+        self.regions = tuple(region.name for region in setup.regions)  # of the settings
         self._policy = policy or Cheapest()
         self._reconciler: Reconciler | None = None
+        self._is_up = False
         self._next_tick = setup.start
         if store.installation() is None:
             store.set_installation(INSTALLATION)
@@ -91,7 +93,13 @@ class Stage:
     # -- the daemon's life ---------------------------------------------------------------------
 
     def start_daemon(self) -> None:
-        regions = tuple(region.name for region in self._setup.regions)
+        """It needs S3 to start; where that is away, it is started again every tick."""
+        self._is_up = True
+        with contextlib.suppress(Unavailable):
+            self._reconciler = self._new_reconciler()
+
+    def _new_reconciler(self) -> Reconciler:
+        regions = self.regions
         sites = SimSites(self.world)
         executor = Inline()
         mailbox = ObjectMailbox(self.objects)
@@ -127,7 +135,7 @@ class Stage:
             clock=self.clock,
             executor=executor,
         )
-        self._reconciler = Reconciler(
+        return Reconciler(
             store=self.store,
             observer=observer,
             actor=actor,
@@ -136,6 +144,7 @@ class Stage:
         )
 
     def kill_daemon(self) -> None:
+        self._is_up = False
         self._reconciler = None
 
     # -- time ----------------------------------------------------------------------------------
@@ -155,6 +164,8 @@ class Stage:
         self.fleet.run(now)
         if now >= self._next_tick:
             self._next_tick = now + dt.timedelta(seconds=self.tick_s)
+            if self._is_up and self._reconciler is None:
+                self.start_daemon()
             self.round()
 
     def round(self) -> None:

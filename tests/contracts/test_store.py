@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.adapters.store.sqlite import open_store
-from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
+from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Pool, Refusal
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.ports import Changes, Misconfigured, StaleEpoch, Store
 from tests.contracts.values import a_job, a_refusal, a_spec, an_attempt, an_event, any_of, at
@@ -61,6 +61,18 @@ def test_every_leader_has_a_higher_epoch(store: Store) -> None:
     epochs = [store.lead(holder) for holder in ("a", "b", "a")]
     assert epochs == sorted(set(epochs))
     assert epochs[0] >= 1
+
+
+def test_every_region_of_any_attempt_is_remembered(store: Store) -> None:
+    assert store.regions() == frozenset()
+    epoch = led(store, a_job())
+    for generation, region in ((1, "us-east-1"), (2, "eu-west-1"), (3, "us-east-1")):
+        pool = Pool(region=region, zone=f"{region}a", instance_type="g4dn.xlarge")
+        attempt = an_attempt(JOB, generation)
+        offer = dataclasses.replace(attempt.offer, pool=pool)
+        changed = dataclasses.replace(attempt, offer=offer, state=AttemptState.ENDED)
+        store.write(epoch, Changes(attempts=(changed,)))
+    assert store.regions() == {"us-east-1", "eu-west-1"}
 
 
 def test_a_leader_gets_above_what_the_mail_remembers(store: Store) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from spotrunner.core.model import CommandVerb, EndReason, Limits, Pause, Phase, Refused
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.sim.cloud import run_request
 from spotrunner.sim.faults import Fault, Lose, refusal
 from spotrunner.sim.trainer import Training
 from spotrunner.sim.values import ApiError, Manners
@@ -141,6 +142,32 @@ def test_a_refused_pool_is_remembered_and_the_next_one_tried_at_once() -> None:
     assert [event.kind for event in tale.events("refused")] == ["refused"]
 
 
+def test_launches_that_find_no_capacity_after_all_are_weather_and_not_the_jobs_fault() -> None:
+    tale = Tale()
+    dies = Fault(dies="Server.InsufficientInstanceCapacity", times=4)
+    tale.world.faults.script(dies)
+    tale.until_trains(5)
+    tried = [tale.attempt(generation).offer.pool for generation in range(1, 6)]
+    assert len(set(tried)) == 5, "each of them somewhere else"
+    assert [tale.attempt(n).end_reason for n in range(1, 5)] == [EndReason.FAULT] * 4
+    tale.until_over()
+    assert tale.job().state is JobState.SUCCEEDED
+
+
+def test_an_orphan_in_a_region_that_left_the_settings_is_found() -> None:
+    tale = Tale()
+    tale.lose("RunInstances", Lose.BEFORE, times=10_000)
+    tale.run(tale.limits.intent_s + tale.limits.lost_s + 60)
+    tale.world.faults.clear()
+    request = tale.attempt(1).request
+    assert request is not None
+    assert request.pool.region == "us-east-1"
+    tale.world.run_instances(tale.clock.now(), run_request(request))
+    tale.regions = ("eu-west-1",)
+    tale.start_daemon()
+    tale.until(lambda: f"{JOB}.1" not in tale.alive(), 900)
+
+
 @pytest.mark.parametrize("meaning", [Refused.QUOTA, Refused.PERMISSION])
 def test_what_concerns_the_region_is_not_tried_again_in_its_other_zones(meaning: Refused) -> None:
     tale = Tale()
@@ -242,6 +269,19 @@ def test_a_daemon_that_dies_after_every_round() -> None:
     tale.until_over()
     assert tale.job().state is JobState.SUCCEEDED
     assert len(tale.attempts()) == 2
+
+
+def test_the_ledger_does_not_book_the_daemons_own_absence() -> None:
+    """EC2 tells no time of a shutdown from inside: its paid time bounds it."""
+    tale = Tale(training=Training(total_steps=10**6), budget_usd_micros=300_000)
+    tale.until_trains(1, steps=1000)
+    tale.kill_daemon()
+    tale.run(50 * 60)  # it stops by itself, and is still listed
+    tale.start_daemon()
+    tale.run(60)
+    first = tale.attempt(1)
+    assert first.end_reason is EndReason.UNPAID
+    assert (first.cost_usd_micros or 0) <= 526_000 * 32 // 60
 
 
 def test_a_notice_while_the_daemon_is_away() -> None:

@@ -112,6 +112,10 @@ class MemoryStore:
             found = [attempt for attempt in self._attempts.values() if attempt.job_id in wanted]
         return tuple(sorted(found, key=lambda it: (it.job_id, it.generation, it.id)))
 
+    def regions(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(attempt.offer.pool.region for attempt in self._attempts.values())
+
     def commands(self) -> tuple[Command, ...]:
         with self._lock:
             return tuple(it for it in self._commands if it.id not in self._done)

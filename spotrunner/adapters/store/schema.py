@@ -93,11 +93,13 @@ ATTEMPTS = Table(
     Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("region", String(32), nullable=False),
     Column("intent_at", Utc, nullable=False),
     Column("ended_at", Utc),
     Column("body", Text, nullable=False),
     Index(None, "job_id", "generation"),
     Index(None, "state", "job_id"),
+    Index(None, "region"),
 )
 
 # A job that only EC2's tags know of can have a story too: no foreign key. The words lie in the

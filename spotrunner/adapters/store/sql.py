@@ -152,6 +152,11 @@ class SqlStore:
             rows = [row for statement in wanted for row in connection.execute(statement)]
         return tuple(_value(Attempt, row.body) for row in rows)
 
+    def regions(self) -> frozenset[str]:
+        found = select(ATTEMPTS.c.region).distinct()
+        with _transaction(self._engine) as connection:
+            return frozenset(connection.execute(found).scalars())
+
     def commands(self) -> tuple[Command, ...]:
         table = COMMANDS.c
         rows = self._rows(
@@ -253,6 +258,7 @@ def _attempt_columns(attempt: Attempt) -> Columns:
         "job_id": attempt.job_id,
         "generation": attempt.generation,
         "state": attempt.state.value,
+        "region": attempt.offer.pool.region,
         "intent_at": attempt.intent_at,
         "ended_at": attempt.ended_at,
         "body": _text(attempt),

@@ -54,6 +54,7 @@ def _make_attempts() -> None:
         sa.Column("job_id", sa.String(64), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("region", sa.String(32), nullable=False),
         sa.Column("intent_at", _TIME, nullable=False),
         sa.Column("ended_at", _TIME),
         sa.Column("body", sa.Text(), nullable=False),
@@ -62,6 +63,7 @@ def _make_attempts() -> None:
     )
     op.create_index("ix_attempts_job_id_generation", "attempts", ["job_id", "generation"])
     op.create_index("ix_attempts_state_job_id", "attempts", ["state", "job_id"])
+    op.create_index("ix_attempts_region", "attempts", ["region"])
 
 
 def _make_events() -> None:
