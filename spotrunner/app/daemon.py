@@ -6,13 +6,15 @@ taken before the first round, and the API answers only when there is a round to 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,7 +41,7 @@ from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
-from spotrunner.ports import Objects, PreconditionFailed
+from spotrunner.ports import Misconfigured, Objects, PreconditionFailed
 from spotrunner.web.app import Deps, create_app
 
 log = structlog.get_logger(__name__)
@@ -57,13 +59,32 @@ def run(config: Path, *, log_json: bool = False) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="io") as executor:
+    with _alone(settings.state_dir), ThreadPoolExecutor(WORKERS, "io") as executor:
         daemon = _Daemon(settings, executor, stopped)
         try:
             daemon.start()
             stopped.wait()
         finally:
             daemon.stop()
+
+
+@contextlib.contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Hold the state for this process; it is let go with the process, however that ends. Raises
+    Misconfigured with the process that holds it."""
+    with (state_dir / "daemon.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise Misconfigured(
+                f"a daemon works with {state_dir} already (process {holder}): stop that one first"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 class _Daemon:
@@ -73,6 +94,7 @@ class _Daemon:
         self, settings: Settings, executor: ThreadPoolExecutor, stopped: threading.Event
     ) -> None:
         self._settings = settings
+        self._socket = socket.create_server((settings.api.host, settings.api.port))
         self._clock = ServerClock()
         aws = Aws(clock=self._clock, endpoint_url=settings.endpoint_url)
         self._objects = S3Objects(aws.s3(settings.home.region), settings.home.bucket)
@@ -94,7 +116,7 @@ class _Daemon:
             lambda: reconciler.run_once().again, settings.tick_s, on_stale=stopped.set
         )
         self._token = _token(settings.api.token_file)
-        self._server, self._socket = self._api()
+        self._server = self._api()
         self._web = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="api", daemon=True
         )
@@ -168,7 +190,7 @@ class _Daemon:
             endpoint_url=self._settings.endpoint_url,
         )
 
-    def _api(self) -> tuple[uvicorn.Server, socket.socket]:
+    def _api(self) -> uvicorn.Server:
         app = create_app(
             Deps(
                 store=self._store,
@@ -190,8 +212,7 @@ class _Daemon:
                 status=self._status,
             )
         )
-        listener = socket.create_server((self._settings.api.host, self._settings.api.port))
-        return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)), listener
+        return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
 
     def _status(self) -> Mapping[str, object]:
         """What a person who looks after the daemon asks first."""

@@ -371,10 +371,22 @@ def _settle_job(draft: Draft, job: Job) -> None:
 
 
 def _note_steps(draft: Draft, job: Job) -> None:
-    """Where HEAD stood when an attempt ended, or as soon after that as HEAD could be read."""
+    """How far an attempt brought the job, as soon after its end as HEAD could be read."""
     for attempt in draft.of(job.id):
         if attempt.state is AttemptState.ENDED and attempt.step_after is None:
-            draft.update(dataclasses.replace(attempt, step_after=draft.head_step(job.id)))
+            step = max(attempt.step_before, _brought(draft, attempt))
+            draft.update(dataclasses.replace(attempt, step_after=step))
+
+
+def _brought(draft: Draft, attempt: Attempt) -> int:
+    """Its own last commit, as it said. HEAD may be further by what others did meanwhile, so it
+    counts only where the attempt said nothing."""
+    report, head = draft.report(attempt), draft.head(attempt.job_id)
+    if report is not None and report.committed_step is not None:
+        return report.committed_step
+    if report is not None and head is not None and head.attempt != attempt.id:
+        return attempt.step_before
+    return draft.head_step(attempt.job_id)
 
 
 def _hopeless(draft: Draft, job: Job) -> str | None:

@@ -165,7 +165,9 @@ class _Round:
 
         refused = False
         for attempt, error in self._each(make, fresh):
-            if error is not None:
+            if error is not None and _refusal_of(attempt, error, self._actor) is None:
+                log.warning("request not made", attempt=attempt.id, error=str(error))
+            elif error is not None:
                 refused = self._not_launched(attempt, error) or refused
         ready = [
             dataclasses.replace(attempt, request=requests.get(attempt.id, attempt.request))

@@ -67,6 +67,17 @@ def test_an_interrupted_instance_in_its_first_hour_idles_until_ec2_takes_it_for_
     assert tale.world.bill(tale.clock.now())[0].free
 
 
+def test_what_an_attempt_brought_is_its_own_and_not_its_successors() -> None:
+    tale = Tale()
+    tale.until_trains(1, steps=2000)
+    tale.interrupt(1)
+    tale.until(lambda: ended(tale.attempt(1)))
+    handed_over = tale.agent(1).steps_done
+    tale.until_over()
+    assert tale.attempt(1).step_after == handed_over
+    assert (tale.attempt(2).step_after or 0) > handed_over
+
+
 def test_after_the_first_hour_it_ends_itself_as_soon_as_it_has_handed_over() -> None:
     tale = Tale(training=Training(total_steps=80_000))
     tale.until_trains(1, steps=40_000)
