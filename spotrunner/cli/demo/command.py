@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,8 +54,10 @@ def _play(seed: int, keep: Path | None) -> tuple[dict[str, Any], list[str]]:
     from spotrunner.cli.demo.stage import stage
     from spotrunner.cli.demo.stops import stops
 
+    began = time.monotonic()
     with stops(), Screen() as screen, stage(seed, keep, screen.say) as here:
         play = Play(here, screen, seed)
+        play.phases_s["lab, data, daemon"] = time.monotonic() - began
         told = play.perform()
     found = facts(told)
     noticed = [one.attempt for one in told.interruptions if one.notice]
