@@ -13,11 +13,12 @@ from typing import Any
 from spotrunner.agent import words as w
 from spotrunner.agent.courier import Courier, DamagedCheckpoint
 from spotrunner.agent.folders import Folders
+from spotrunner.agent.gpus import Gpus, NoGpu
 from spotrunner.agent.holder import FencedOff, Holder
 from spotrunner.agent.imds import Imds, ImdsUnknown
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.power import Power, Refused
-from spotrunner.agent.trainer import NoImage, Trainer
+from spotrunner.agent.trainer import NoImage, PullFailed, Trainer
 from spotrunner.agent.watch import TrainerWatch
 from spotrunner.core.model import JobSpec, Order
 from spotrunner.ports import Heads, Mailbox, Misconfigured, NotFound, PortError
@@ -31,9 +32,13 @@ EXPECTED = (
     ImdsUnknown,
     Refused,
     NoImage,
+    PullFailed,
 )
-# Of these, what another try as it is will not change.
-HOPELESS = (NotFound, Misconfigured, OSError, tarfile.TarError, NoImage)
+# Of these, what neither another try nor another machine will change.
+HOPELESS = (NotFound, Misconfigured, tarfile.TarError, NoImage)
+# On the way up a full or slow disk has until the paid time ends; on the way down the last report
+# must not wait for it.
+_WAY_UP = (w.Identify, w.Fetch, w.Restore)
 
 # A signal finds no container while docker is still making it.
 SIGNAL_TRIES = 40
@@ -54,6 +59,7 @@ class Deeds:
     heads: Heads
     mailbox: Mailbox
     trainer: Trainer
+    gpus: Gpus
     logs: LogShipper
     folders: Folders
     put: Callable[[w.Event], None]
@@ -74,9 +80,12 @@ class Deeds:
             return w.Fenced(why=str(fenced))
         except DamagedCheckpoint as damaged:
             return w.Damaged(why=str(damaged))
+        except NoGpu as missing:
+            return w.Unfit(why=str(missing))
         except EXPECTED as error:
             why = f"{type(task).__name__}: {error}"
-            return w.Undone(task=task, why=why, hopeless=isinstance(error, HOPELESS))
+            stuck = isinstance(error, OSError) and not isinstance(task, _WAY_UP)
+            return w.Undone(task=task, why=why, hopeless=stuck or isinstance(error, HOPELESS))
         assert answer is not None, f"{task} has no answer"
         return answer
 
@@ -89,6 +98,7 @@ class Deeds:
 
     def _fetch(self, _: w.Fetch) -> w.Event:
         self.folders.make()
+        self.trainer.gpus = self.gpus.ready()
         spec = self.courier.spec()
         if spec.workdir_sha256 is not None:
             self.courier.fetch_workdir(spec.workdir_sha256)
@@ -139,8 +149,7 @@ class Deeds:
             watch = TrainerWatch(self.trainer, self.folders, self.put, self.ship_now, self.logs)
             self.trainer.start(self._spec)
         except OSError as error:
-            # As a shell says it: the command could not be run.
-            self.put(w.TrainerExited(code=127, log_tail=(f"the trainer did not start: {error}",)))
+            self.put(w.Unfit(why=f"the trainer did not start: {error}"))
             return
         threading.Thread(target=watch.run, name="trainer", daemon=True).start()
 

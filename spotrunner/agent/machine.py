@@ -251,6 +251,10 @@ class Machine:
             # Also 75: nobody asked for it, and a trainer that leaves again and again earns nothing.
             self._end(Phase.FAILED, f"the trainer exited with {event.code}")
 
+    def _unfit(self, event: w.Unfit) -> None:
+        self._runs = False
+        self._end(Phase.FAULT, event.why)
+
     def _shutting_down(self, _: w.ShuttingDown) -> None:
         self._goes_down = True
         self._end(Phase.IDLE, "the machine goes down")
@@ -599,6 +603,7 @@ _EARS: dict[type[Any], Callable[[Machine, Any], None]] = {
     w.LogsKept: Machine._logs_kept,
     w.Posted: Machine._posted,
     w.TrainerExited: Machine._trainer_exited,
+    w.Unfit: Machine._unfit,
     w.ShuttingDown: Machine._shutting_down,
     w.Undone: Machine._undone,
 }

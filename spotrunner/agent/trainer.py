@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import threading
@@ -18,11 +19,23 @@ COMMAND_TIMEOUT_S = 10.0
 # NCCL and data loaders share memory through it; docker's default of 64 MiB breaks them.
 SHM_SIZE = "2g"
 _INSIDE = Path(__file__).with_name("inside.sh")
-_GPU = Path("/dev/nvidia0")
+
+
+# What a registry, or docker itself, answers about an image that no other machine would get either.
+_NO_SUCH_IMAGE = re.compile(
+    r"manifest unknown|name unknown|manifest for .* not found|no matching manifest"
+    r"|repository .* not found|failed to resolve reference .*: not found"
+    r"|invalid reference format|pull access denied|requested access to the resource is denied",
+    re.IGNORECASE,
+)
 
 
 class NoImage(Exception):
-    """The image cannot be had."""
+    """There is no such image, or not for us."""
+
+
+class PullFailed(Exception):
+    """The image did not come this time: a rate limit, the network, the disk."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +49,8 @@ class Trainer:
     library_source: Path
     rank: int = 0
     nodes: int = 1
+    # whether the container is given GPUs: as agent/gpus finds before the training
+    gpus: bool = False
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -49,12 +64,14 @@ class Trainer:
         return self.folders.checkpoints / ".listening"
 
     def pull(self, image: str) -> None:
-        """Raises NoImage with docker's own words."""
+        """Raises NoImage or PullFailed with docker's own words."""
         done = subprocess.run(
             ["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise NoImage(f"docker pull {image}: {done.stderr.strip()[-400:]}")
+            said = done.stderr.strip()
+            kind = NoImage if _NO_SUCH_IMAGE.search(said) else PullFailed
+            raise kind(f"docker pull {image}: {said[-400:]}")
 
     def lay_library(self) -> None:
         """Put our training library where the container sees it, and nothing else of ours."""
@@ -106,11 +123,12 @@ class Trainer:
         return [
             *("docker", "run", "--init", "--rm", "--name", self.name),
             *("--network", "bridge", "--shm-size", SHM_SIZE),
-            *(("--gpus", "all") if _GPU.exists() else ()),
+            *(("--gpus", "all") if self.gpus else ()),
             *(part for k, v in self.environment(spec).items() for part in ("-e", f"{k}={v}")),
             *(part for mount in mounts for part in ("-v", mount)),
-            *("-w", str(folders.workdir), spec.image),
-            *("bash", "-c", _INSIDE.read_text(), "spotrunner", commands(spec)),
+            # An image may have an entrypoint of its own, which would swallow our command.
+            *("--entrypoint", "bash", "-w", str(folders.workdir), spec.image),
+            *("-c", _INSIDE.read_text(), "spotrunner", commands(spec)),
         ]
 
     def environment(self, spec: JobSpec) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Config:
     # a clock that moved further than this between two events has jumped (the lab's `skip`)
     jump_s: float = 60.0
     # -- retries of a task: doubling from the first to the most, without end; a task that cannot
-    # succeed as asked (no such image, no such object) is given up after this many tries
+    # succeed as asked on any machine (no such image, no such object) is given up after this many
     first_retry_s: float = 1.0
     most_retry_s: float = 30.0
     hopeless_tries: int = 5
@@ -320,6 +320,13 @@ class TrainerExited:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unfit:
+    """This machine cannot run the trainer; another one may. Answers Fetch or StartTrainer."""
+
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShuttingDown:
     """The operating system ends us: the machine goes down."""
 
@@ -352,6 +359,7 @@ Event = (
     | LogsKept
     | Posted
     | TrainerExited
+    | Unfit
     | ShuttingDown
     | Undone
 )

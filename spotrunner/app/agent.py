@@ -25,6 +25,7 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.agent.courier import Courier
 from spotrunner.agent.deeds import Deeds
 from spotrunner.agent.folders import Folders, Keys
+from spotrunner.agent.gpus import Gpus
 from spotrunner.agent.holder import Holder
 from spotrunner.agent.imds import Imds
 from spotrunner.agent.logs import LogShipper
@@ -130,6 +131,7 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
             folders=folders,
             library_source=Path(__file__).resolve().parent.parent / "train",
         ),
+        gpus=Gpus(root=root, imds=imds),
         logs=LogShipper(objects, keys, folders.trainer_log),
         folders=folders,
         put=inbox.put,

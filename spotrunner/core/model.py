@@ -202,6 +202,7 @@ class Phase(str, enum.Enum):
     IDLE = "idle"  # committed as final; waits for EC2 to take the instance
     DONE = "done"  # outputs committed
     FAILED = "failed"  # the trainer failed
+    FAULT = "fault"  # this instance cannot train: another one may
     STOPPED = "stopped"  # stopped by an order, committed
     UNPAID = "unpaid"  # stopped at the end of its paid time, committed
     FENCED = "fenced"  # a later generation holds HEAD

@@ -13,7 +13,7 @@ from spotrunner.core.retire import is_silent, serves
 from spotrunner.core.states import AttemptState
 
 # After these words of its agent nothing more comes of an attempt.
-_SPENT = (Phase.IDLE, Phase.FAILED, Phase.STOPPED, Phase.UNPAID, Phase.FENCED)
+_SPENT = (Phase.IDLE, Phase.FAILED, Phase.FAULT, Phase.STOPPED, Phase.UNPAID, Phase.FENCED)
 
 
 def orders(draft: Draft) -> None:

@@ -41,6 +41,7 @@ from spotrunner.core.states import AttemptState, JobState, advance
 _LAST_WORDS = {
     Phase.DONE: EndReason.DONE,
     Phase.FAILED: EndReason.FAILED,
+    Phase.FAULT: EndReason.FAULT,
     Phase.UNPAID: EndReason.UNPAID,
     Phase.FENCED: EndReason.SUPERSEDED,
     Phase.STOPPED: EndReason.CANCELLED,

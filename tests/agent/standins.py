@@ -31,6 +31,9 @@ def pid_of(name):
 
 
 if verb == "pull":
+    if "limited" in arguments[-1] and not (here / "asked").exists():
+        (here / "asked").touch()
+        sys.exit("toomanyrequests: You have reached your pull rate limit")
     if "missing" in arguments[-1]:
         sys.exit("Error response from daemon: manifest unknown")
 elif verb == "rm":
@@ -47,7 +50,7 @@ elif verb == "kill":
     except (OSError, ValueError):
         sys.exit("Error response from daemon: No such container")
 elif verb == "run":
-    name, workdir, environment = "", "/", {{"PATH": os.environ["PATH"]}}
+    name, workdir, entrypoint, environment = "", "/", [], {{"PATH": os.environ["PATH"]}}
     while arguments[0].startswith("-"):
         option = arguments.pop(0)
         if option in ("--init", "--rm"):
@@ -55,12 +58,15 @@ elif verb == "run":
         value = arguments.pop(0)
         if option == "--name":
             name = value
+        elif option == "--entrypoint":
+            entrypoint = [value]
         elif option == "-w":
             workdir = value
         elif option == "-e":
             key, _, text = value.partition("=")
             environment[key] = text
-    child = subprocess.Popen(arguments[1:], cwd=workdir, env=environment, start_new_session=True)
+    command = entrypoint + arguments[1:]
+    child = subprocess.Popen(command, cwd=workdir, env=environment, start_new_session=True)
     (here / f"{{name}}.pid").write_text(str(child.pid))
     code = child.wait()
     (here / f"{{name}}.pid").unlink()

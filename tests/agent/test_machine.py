@@ -95,6 +95,26 @@ def test_an_image_that_does_not_exist_fails_the_attempt_with_the_reason(told: To
     assert "no such image: tf:9" in farewell.report.message
 
 
+def test_a_machine_without_its_gpu_is_left_as_a_fault_of_its_own(told: Told) -> None:
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.orders()
+    farewell = only(told.on(w.Unfit(why="g4dn.xlarge has no /dev/nvidia0")), w.Farewell)[-1]
+    assert farewell.report.phase is Phase.FAULT
+    assert "no /dev/nvidia0" in farewell.report.message
+    assert farewell.report.exit_code is None
+    assert only(told.on(w.Posted()), w.PowerOff)
+    assert told.count(w.TakeHead) == 0
+
+
+def test_a_trainer_that_docker_cannot_start_is_no_failure_of_the_job(told: Told) -> None:
+    told.trains(100)
+    assert w.Finalize() in told.on(w.Unfit(why="the trainer did not start: no docker"))
+    told.on(w.Committed(head=a_head(100, final=True)))
+    assert told.last_report.phase is Phase.FAULT
+    assert told.last_report.exit_code is None
+
+
 # -- taking over
 
 

@@ -22,6 +22,7 @@ from spotrunner.adapters import codec
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.agent.deeds import Deeds
 from spotrunner.agent.folders import Folders
+from spotrunner.agent.gpus import Gpus
 from spotrunner.agent.imds import Imds
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.machine import Machine
@@ -122,6 +123,7 @@ class Rig:
                 folders=folders,
                 library_source=Path(__file__).parent,
             ),
+            gpus=Gpus(root=str(root), imds=imds),
             logs=LogShipper(self.bucket.objects, courier.keys, folders.trainer_log),
             folders=folders,
             put=inbox.put,
@@ -310,4 +312,12 @@ def test_an_image_that_cannot_be_pulled_is_said(rig: Rig) -> None:
     rig.launch(1, first_retry_s=0.01)
     report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
     assert "manifest unknown" in report.message
+    rig.until_off()
+
+
+def test_a_registry_that_limits_its_rate_is_asked_again(rig: Rig) -> None:
+    rig.submit("10 0.01", image="limited:1")
+    rig.order(1, 1)
+    rig.launch(1, first_retry_s=0.01, hopeless_tries=1)
+    rig.until_report(1, lambda r: r.phase is Phase.DONE)
     rig.until_off()

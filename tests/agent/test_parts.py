@@ -13,7 +13,7 @@ from spotrunner.agent.deadlines import Measured, in_free_hour, kill_at, stop_at
 from spotrunner.agent.folders import Folders, step_of
 from spotrunner.agent.lane import Lane
 from spotrunner.agent.pace import Pace
-from spotrunner.agent.trainer import Trainer, commands
+from spotrunner.agent.trainer import NoImage, PullFailed, Trainer, commands
 from spotrunner.agent.watch import ProgressTail, parse_progress
 from spotrunner.agent.workers import Worker
 from tests.agent.told import T0
@@ -213,6 +213,47 @@ def test_every_folder_has_one_path_inside_and_outside(trainer: Trainer) -> None:
     assert line[:4] == ["docker", "run", "--init", "--rm"]
     assert line[line.index("-w") + 1] == str(trainer.folders.workdir)
     assert line[line.index("-w") + 2] == a_spec().image
+
+
+def test_an_image_with_an_entrypoint_of_its_own_still_runs_our_shell(trainer: Trainer) -> None:
+    line = list(trainer.command(a_spec()))
+    image = line.index(a_spec().image)
+    assert line[line.index("--entrypoint") + 1] == "bash"
+    assert line.index("--entrypoint") < image
+    assert line[image + 1] == "-c"
+
+
+def test_gpus_are_asked_for_where_there_are_some(trainer: Trainer) -> None:
+    assert "--gpus" not in trainer.command(a_spec())
+    trainer.gpus = True
+    line = list(trainer.command(a_spec()))
+    assert line[line.index("--gpus") + 1] == "all"
+
+
+@pytest.mark.parametrize(
+    ("said", "hopeless"),
+    [
+        ("manifest unknown: manifest unknown", True),
+        ("manifest for tf/tf:9 not found: manifest unknown", True),
+        ("invalid reference format: repository name must be lowercase", True),
+        ("pull access denied for x, repository does not exist or may require login", True),
+        ("failed to resolve reference docker.io/x:1: docker.io/x:1: not found", True),
+        ("toomanyrequests: You have reached your pull rate limit", False),
+        ("dial tcp: lookup registry-1.docker.io: no such host", False),
+        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", False),
+        ("received unexpected HTTP status: 503 Service Unavailable", False),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", False),
+    ],
+)
+def test_only_an_image_that_nobody_could_pull_is_hopeless(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, hopeless: bool
+) -> None:
+    tool = tmp_path / "docker"
+    tool.write_text(f"#!/bin/sh\necho 'Error response from daemon: {said}' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(NoImage if hopeless else PullFailed, match="docker pull"):
+        trainer.pull("tf:9")
 
 
 def test_the_users_variables_cannot_replace_the_contracts(trainer: Trainer) -> None:

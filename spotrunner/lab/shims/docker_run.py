@@ -25,6 +25,7 @@ _WITH_VALUE = {
     "--shm-size": "--shm-size",
     "--gpus": "--gpus",
     "--ulimit": "--ulimit",
+    "--entrypoint": "--entrypoint",
     "--env": "-e",
     "-e": "-e",
     "--volume": "-v",
@@ -81,14 +82,15 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
             mounts.append(_mount(value))
         else:
             single[_WITH_VALUE[name]] = value
-    if len(left) < 2:
+    entrypoint = [single["--entrypoint"]] if "--entrypoint" in single else []
+    if not left or len(left) + len(entrypoint) < 2:
         raise WrongUse("docker: an image and a command are needed")
     workdir = single.get("-w", "")
     _check_workdir(workdir, mounts)
     return {
         "name": single.get("--name", ""),
         "image": left[0],
-        "command": left[1:],
+        "command": [*entrypoint, *left[1:]],
         "environment": environment,
         "mounts": mounts,
         "workdir": workdir,
