@@ -1,0 +1,169 @@
+"""The policies of docs/aws-first-job.md allow what the adapters call, and no more than they say."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+ROOT = Path(__file__).parents[2]
+ADAPTERS = ROOT / "spotrunner" / "adapters" / "aws"
+SERVICES = ("ec2", "pricing", "s3", "ssm")
+
+# Where IAM's name of an action is not the API's.
+RENAMED = {
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+}
+# What calls bring along: a download asks for the size first, a launch tags and passes a role.
+BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "iam:PassRole"}
+
+HOME = "arn:aws:s3:::my-bucket"
+# Only the daemon deletes: it moves the letters of attempts that ended.
+NOT_THE_AGENTS = {"s3:DeleteObject"}
+
+
+def called() -> set[str]:
+    """`service:Operation` of every name in the adapters that is one of botocore's."""
+    session = botocore.session.Session()
+    operations = {
+        xform_name(operation): f"{service}:{operation}"
+        for service in SERVICES
+        for operation in session.get_service_model(service).operation_names
+    }
+    names = {name for path in ADAPTERS.glob("*.py") for name in names_in(path)}
+    return {operations[name] for name in names & operations.keys()}
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Methods that are called, and words that are handed over (`get_paginator("…")`)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+            yield from (
+                word.value
+                for word in node.args
+                if isinstance(word, ast.Constant) and isinstance(word.value, str)
+            )
+
+
+def needed() -> set[str]:
+    return {RENAMED.get(action, action) for action in called() | BROUGHT_ALONG}
+
+
+def policies() -> Mapping[str, Any]:
+    text = (ROOT / "docs" / "aws-first-job.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"`(\w+)-policy\.json`:\n```json\n(.*?)```", text, re.DOTALL)
+    return {name: json.loads(block) for name, block in blocks}
+
+
+def allows(policy: Mapping[str, Any], action: str, resource: str = "*") -> bool:
+    """Whether some statement does; conditions are taken as met, and "*" as any resource."""
+    return any(
+        each["Effect"] == "Allow"
+        and any(fnmatch.fnmatchcase(action, one) for one in listed(each["Action"]))
+        and (
+            resource == "*"
+            or any(fnmatch.fnmatchcase(resource, one) for one in listed(each["Resource"]))
+        )
+        for each in policy["Statement"]
+    )
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def test_the_calls_of_the_adapters_are_found() -> None:
+    assert called() == {
+        "ec2:DescribeImages",
+        "ec2:DescribeInstanceTypeOfferings",
+        "ec2:DescribeInstances",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSpotPriceHistory",
+        "ec2:DescribeSubnets",
+        "ec2:RunInstances",
+        "ec2:TerminateInstances",
+        "pricing:GetProducts",
+        "s3:AbortMultipartUpload",
+        "s3:CompleteMultipartUpload",
+        "s3:CreateMultipartUpload",
+        "s3:DeleteObjects",
+        "s3:GetObject",
+        "s3:ListObjectsV2",
+        "s3:PutObject",
+        "s3:UploadPart",
+        "ssm:GetParameter",
+    }
+
+
+def test_the_control_host_may_do_what_the_adapters_call() -> None:
+    assert [
+        action for action in sorted(needed()) if not allows(policies()["control"], action)
+    ] == []
+
+
+def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
+    agent = policies()["agent"]
+    its = {action for action in needed() if action.startswith("s3:")} - NOT_THE_AGENTS
+    assert {action for action in needed() if allows(agent, action)} == its
+    assert {action for each in agent["Statement"] for action in listed(each["Action"])} == its
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "allowed"),
+    [
+        ("s3:GetObject", "mail/orders/digits-7f3a.1.json", True),
+        ("s3:PutObject", "mail/orders/digits-7f3a.1.json", False),
+        ("s3:PutObject", "mail/reports/digits-7f3a.1/0.json", True),
+        ("s3:GetObject", "jobs/digits-7f3a/spec.json", True),
+        ("s3:PutObject", "jobs/digits-7f3a/spec.json", False),
+        ("s3:GetObject", "jobs/digits-7f3a/workdir/0a1b.tar.gz", True),
+        ("s3:PutObject", "jobs/digits-7f3a/workdir/0a1b.tar.gz", False),
+        ("s3:PutObject", "jobs/digits-7f3a/checkpoints/HEAD.json", True),
+        ("s3:PutObject", "jobs/digits-7f3a/checkpoints/00000250-n/weights", True),
+        ("s3:PutObject", "jobs/digits-7f3a/outputs/1/MANIFEST.json", True),
+        ("s3:GetObject", "jobs/digits-7f3a/logs/digits-7f3a.1/0/000001.gz", True),
+        ("s3:PutObject", "jobs/digits-7f3a/logs/digits-7f3a.1/0/000001.gz", True),
+        ("s3:PutObject", "agent/0a1b.tar.gz", False),
+        ("s3:GetObject", "datasets/digits/train.npz", True),
+        ("s3:PutObject", "datasets/digits/train.npz", False),
+    ],
+)
+def test_an_agents_keys(action: str, key: str, allowed: bool) -> None:
+    assert allows(policies()["agent"], action, f"{HOME}/{key}") is allowed
+
+
+def test_what_costs_money_is_bound_to_the_tag_of_an_installation() -> None:
+    tagged = [
+        each
+        for each in policies()["control"]["Statement"]
+        if "spotrunner:installation" in json.dumps(each.get("Condition", {}))
+    ]
+    bound = {(action, kind) for each in tagged for action, kind in actions_and_kinds(each)}
+    assert bound == {
+        ("ec2:RunInstances", "instance"),
+        ("ec2:RunInstances", "volume"),
+        ("ec2:RunInstances", "network-interface"),
+        ("ec2:RunInstances", "spot-instances-request"),
+        ("ec2:TerminateInstances", "instance"),
+    }
+
+
+def actions_and_kinds(statement: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for action in listed(statement["Action"]):
+        for resource in listed(statement["Resource"]):
+            yield action, resource.rpartition(":")[2].partition("/")[0]
