@@ -1,12 +1,15 @@
 """The one way in which the agent ends its machine; it refuses on any machine but its own.
 
 The same rule as in the user-data (core/boot): EC2 or the lab's marker, and the attempt's tag.
+What the timer was armed to is kept on the disk as well, since a reboot forgets the timer.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +42,8 @@ class Power:
     root: str
     attempt: str
     imds: Imds
+    # the machine's own clock, in seconds since 1970: after a reboot it is compared with no other
+    clock_s: Callable[[], float] = time.time  # noqa: TID251 -- what `date` says in the boot script
     _confirmed: bool = field(default=False, init=False)
 
     def confirm(self, serves: str | None) -> None:
@@ -53,7 +58,17 @@ class Power:
 
     def arm(self, minutes: int) -> None:
         """End the machine in so many minutes; each call replaces the one before."""
+        ends_s = int(self.clock_s()) + 60 * minutes
         self._shutdown(f"+{minutes}")
+        self._keep(ends_s)
+
+    def _keep(self, ends_s: int) -> None:
+        """For the boot script after a reboot; it sees the old time or the new one."""
+        path = Path(f"{self.root}/var/lib/spotrunner/{self.attempt}.paid_until")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(f"{ends_s}\n")
+        part.replace(path)
 
     def _shutdown(self, when: str) -> None:
         """Raises Refused, OSError, or SubprocessError where `shutdown` itself failed."""

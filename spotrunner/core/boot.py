@@ -1,6 +1,10 @@
 """The user-data of an instance: a plain bash script that arms the fail-safe timer, fetches the
 agent and starts it.
 
+An EC2 instance runs its user-data once in its life, and a reboot forgets both the timer and the
+agent's transient unit. So the script keeps itself on the disk, and a unit of systemd runs it again
+at each boot: the timer, armed to what is left of the paid time, and then the agent.
+
 The same text runs on EC2 and in the lab. It calls every tool by its bare name, never sets PATH,
 and powers off through one function that refuses on any machine but the one it was rendered for.
 """
@@ -77,6 +81,9 @@ root="${SPOTRUNNER_ROOT:-}"
 imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
 home="$root/opt/spotrunner/$archive_sha256"
 state="$root/var/lib/spotrunner"
+units="$root/etc/systemd/system"
+# When the paid time ends, in seconds since 1970 of this machine's clock: agent/power writes it.
+paid_until="$state/$attempt.paid_until"
 
 say() { echo "spotrunner $(date -u +%H:%M:%S) $*"; }
 
@@ -157,11 +164,21 @@ power_off() {
   shutdown -P "$1"
 }
 
-# The fail-safe: without an agent that renews it the machine ends with its first paid step.
+# What is left of the paid time: of the first step, or after a reboot of what the agent last knew.
+minutes_left() {
+  local ends
+  if [ -s "$paid_until" ] && ends="$(< "$paid_until")" && [[ "$ends" =~ ^[0-9]{1,11}$ ]]; then
+    echo $(((10#$ends - $(date +%s)) / 60))
+  else
+    echo $((first_step_minutes - SECONDS / 60))
+  fi
+}
+
+# The fail-safe: without an agent that renews it the machine ends with its paid time.
 arm_timer() {
   local try left
   for try in {1..100}; do
-    left=$((first_step_minutes - SECONDS / 60))
+    left="$(minutes_left)"
     power_off "+$((left > 0 ? left : 0))"
     case $? in
       0) return 0 ;;
@@ -181,6 +198,7 @@ give_up() {
 
 download() {
   local try
+  [ -d "$home" ] && return
   mkdir -p "$root/opt/spotrunner" "$state" || return 1
   for try in {1..20}; do
     say "fetching the agent's archive, try $try"
@@ -200,6 +218,31 @@ unpack() {
     tar -xzf "$home.tar.gz" -C "$home.part" && mv "$home.part" "$home" && rm -f "$home.tar.gz"
 }
 
+# So that a reboot neither outlives the paid time nor loses the agent.
+keep_for_reboots() {
+  mkdir -p "$state" "$units" || return 1
+  [ -s "$paid_until" ] ||
+    echo $(($(date +%s) + first_step_minutes * 60 - SECONDS)) > "$paid_until" || return 1
+  [ "$0" -ef "$state/boot" ] && return
+  (umask 077 && printf '%s\n' "$(< "$0")" > "$state/boot") || return 1
+  cat > "$units/spotrunner-boot.service" << UNIT || return 1
+[Unit]
+Description=spotrunner: the paid time and the agent of $attempt, after a reboot
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/bash $state/boot
+StandardOutput=journal+console
+StandardError=journal+console
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+  systemctl enable spotrunner-boot.service
+}
+
 # Stopped before docker when the machine goes down, so that it can still save and commit.
 start_agent() {
   systemd-run --unit=spotrunner-agent \
@@ -213,6 +256,7 @@ start_agent() {
 
 arm_timer || { say "no timer, so nothing is started"; exit 1; }
 say "booting $attempt"
+keep_for_reboots || give_up "a reboot could outlive the paid time"
 python="$(find_python)" || give_up "no Python from 3.10 on was found"
 say "using $python"
 download || give_up "the agent's archive could not be had"

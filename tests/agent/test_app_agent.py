@@ -146,8 +146,10 @@ class Instance:
             first_step_s=1800,
             endpoint_url=self.endpoint,
         )
+        script = self.root / "user-data"
+        script.write_text(user_data(boot))
         done = subprocess.run(
-            ["bash", "-c", user_data(boot)],
+            ["bash", str(script)],
             env={
                 "PATH": f"{self.tools}:{Path(sys.executable).parent}:/usr/bin:/bin",
                 "SPOTRUNNER_ROOT": str(self.root),

@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,11 @@ from tests.agent.imds_server import ATTEMPT, ImdsServer
 
 ME = "digits-7f3a.4"
 ARCHIVE = "agent.tar.gz"
+
+
+def now_s() -> float:
+    """What `date` says: the script under test compares with it."""
+    return time.time()  # noqa: TID251
 
 
 def an_archive() -> bytes:
@@ -44,16 +51,30 @@ class Sandbox:
         imds.script.files[ARCHIVE] = self.archive
         self.bin = root / "bin"
         self.bin.mkdir()
-        for tool in ("bash", "date", "grep", "curl", "mkdir", "tar", "gzip", "mv", "rm", "sleep"):
+        for tool in (
+            "bash",
+            "date",
+            "grep",
+            "curl",
+            "mkdir",
+            "tar",
+            "gzip",
+            "mv",
+            "rm",
+            "sleep",
+            "cat",
+        ):
             (self.bin / tool).symlink_to(Path("/usr/bin") / tool)
         (self.bin / "sha256sum").symlink_to("/usr/bin/sha256sum")
         (self.bin / "python3").symlink_to(sys.executable)
 
     def boot(self, *, sha256: str | None = None) -> subprocess.CompletedProcess[str]:
-        # Waiting is not what is tested here.
-        (self.bin / "sleep").unlink()
-        (self.bin / "sleep").symlink_to("/usr/bin/true")
-        boot = Boot(
+        script = self.root / "user-data"
+        script.write_text(user_data(self.rendered(sha256)))
+        return self.run(script)
+
+    def rendered(self, sha256: str | None) -> Boot:
+        return Boot(
             attempt=ME,
             job="digits-7f3a",
             installation="inst-1",
@@ -64,8 +85,25 @@ class Sandbox:
             first_step_s=1800,
             endpoint_url="http://127.0.0.1:4566",
         )
-        script = self.root / "user-data"
-        script.write_text(user_data(boot))
+
+    @property
+    def unit(self) -> Path:
+        return self.root / "etc" / "systemd" / "system" / "spotrunner-boot.service"
+
+    @property
+    def paid_until(self) -> Path:
+        return self.root / "var" / "lib" / "spotrunner" / f"{ME}.paid_until"
+
+    def reboot(self) -> subprocess.CompletedProcess[str]:
+        """As systemd does it by the unit that the first boot has left; the calls begin anew."""
+        (self.tools / "calls").unlink()
+        (start,) = re.findall(r"^ExecStart=/bin/bash (.*)$", self.unit.read_text(), re.MULTILINE)
+        return self.run(Path(start))
+
+    def run(self, script: Path) -> subprocess.CompletedProcess[str]:
+        # Waiting is not what is tested here.
+        (self.bin / "sleep").unlink()
+        (self.bin / "sleep").symlink_to("/usr/bin/true")
         return subprocess.run(
             ["bash", str(script)],
             env={
@@ -122,6 +160,41 @@ def test_a_second_boot_uses_what_is_unpacked(sandbox: Sandbox) -> None:
     sandbox.boot()
     assert sandbox.boot().returncode == 0
     assert len(sandbox.started) == 2
+
+
+def test_a_reboot_arms_the_timer_to_what_was_paid_and_starts_the_agent(sandbox: Sandbox) -> None:
+    assert sandbox.boot().returncode == 0
+    assert "systemctl enable spotrunner-boot.service" in sandbox.calls
+    assert "WantedBy=multi-user.target" in sandbox.unit.read_text()
+    sandbox.paid_until.write_text(f"{int(now_s()) + 17 * 60 + 30}\n")
+    sandbox.imds.script.files.clear()  # the presigned address ran out long ago
+    done = sandbox.reboot()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sandbox.calls[0] == "shutdown -P +17"
+    assert len(sandbox.started) == 1
+
+
+def test_a_reboot_before_the_first_order_has_the_rest_of_the_first_step(sandbox: Sandbox) -> None:
+    sandbox.boot()
+    left_s = int(sandbox.paid_until.read_text()) - now_s()
+    assert 1800 - 70 < left_s <= 1800
+    sandbox.reboot()
+    assert sandbox.calls[0] in ("shutdown -P +30", "shutdown -P +29")
+
+
+@pytest.mark.parametrize("ago_s", [5, 4000])
+def test_a_reboot_after_the_paid_time_ends_at_once(sandbox: Sandbox, ago_s: int) -> None:
+    sandbox.boot()
+    sandbox.paid_until.write_text(f"{int(now_s()) - ago_s}\n")
+    sandbox.reboot()
+    assert sandbox.calls[0] == "shutdown -P +0"
+
+
+def test_a_paid_time_that_cannot_be_read_is_the_first_step(sandbox: Sandbox) -> None:
+    sandbox.boot()
+    sandbox.paid_until.write_text("08x\n")
+    sandbox.reboot()
+    assert sandbox.calls[0] == "shutdown -P +30"
 
 
 def test_an_archive_with_another_digest_is_never_started(sandbox: Sandbox) -> None:

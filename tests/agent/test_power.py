@@ -174,3 +174,16 @@ def test_what_lies_in_a_systems_folder_is_no_stand_in(machine: Machine, folder: 
 def test_the_timer_counts_what_has_passed_already(machine: Machine) -> None:
     assert machine.bash("SECONDS=125; arm_timer").returncode == 0
     assert machine.shutdowns == ["shutdown -P +28"]
+
+
+def test_what_the_timer_was_armed_to_is_kept_for_a_reboot(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{machine.tools}:/usr/bin:/bin")
+    imds = Imds(machine.imds.url)
+    power = Power(root=str(machine.root), attempt=ME, imds=imds, clock_s=lambda: 1_000_000.7)
+    power.arm(121)
+    power.arm(30)
+    kept = machine.root / "var" / "lib" / "spotrunner" / f"{ME}.paid_until"
+    assert kept.read_text() == f"{1_000_000 + 30 * 60}\n"
+    assert standins.calls(machine.tools)[-1] == "shutdown -P +30"

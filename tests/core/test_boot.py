@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from spotrunner.agent.words import Config
 from spotrunner.core.boot import MAX_BYTES, Boot, user_data
 
 # A bare name lets the lab put a stand-in first on PATH; an absolute path would end a real machine.
@@ -61,6 +62,14 @@ def test_arms_the_timer_first(boot: Boot) -> None:
     commands = _commands_outside_of_functions(user_data(boot))
     assert commands[0].startswith("arm_timer ||")
     assert f"first_step_minutes={boot.first_step_s // 60}\n" in user_data(boot)
+
+
+def test_the_agent_has_longer_to_go_down_than_it_takes(boot: Boot) -> None:
+    """systemd kills what is left of it after TimeoutStopSec: its last commit included."""
+    limits = [int(s) for s in re.findall(r"\bTimeoutStopSec=(\d+)\b", user_data(boot))]
+    down_s = Config(attempt="j.1", box="j.1", generation=1).down_s
+    assert len(limits) == 1
+    assert limits[0] >= down_s + 10
 
 
 def test_fits_ec2s_limit_and_is_plain_text(boot: Boot) -> None:

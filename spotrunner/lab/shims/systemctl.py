@@ -1,4 +1,5 @@
-"""A stand-in for systemctl, for the transient units of systemd-run and for docker."""
+"""A stand-in for systemctl, for the transient units of systemd-run and for docker. A unit file can
+be enabled, which has no effect: an instance of the lab boots once."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from spotrunner.lab.shims import power
 from spotrunner.lab.shims.machine import Machine
@@ -26,6 +28,7 @@ def main(lab: str, *arguments: str) -> int:
         return 0
     units = [Unit.named(machine, name) for name in words[1:]]
     perform = {"is-active": _is_active, "stop": _stop, "restart": _restart, "start": _start}
+    perform["enable"] = _enable
     if verb not in perform or not units or any(name.startswith("-") for name in words):
         print(f"systemctl: the lab knows no '{' '.join(arguments)}'", file=sys.stderr)
         return 1
@@ -57,6 +60,14 @@ def _start(machine: Machine, unit: Unit) -> int:
         print(f"Failed to start {unit.name}.service: Unit not found.", file=sys.stderr)
         return 5
     start(machine, unit)
+    return 0
+
+
+def _enable(_machine: Machine, unit: Unit) -> int:
+    file = Path(f"{os.environ.get('SPOTRUNNER_ROOT', '')}/etc/systemd/system/{unit.name}.service")
+    if not file.exists():
+        print(f"Failed to enable unit: Unit file {file.name} does not exist.", file=sys.stderr)
+        return 1
     return 0
 
 
