@@ -219,6 +219,7 @@ TYPES: dict[str, InstanceType] = {
 USABLE: tuple[str, ...] = tuple(name for name, kind in TYPES.items() if kind.refused is None)
 DEFAULT = "g4dn.xlarge"
 
+# Of AWS's main partition; China and GovCloud have accounts and endpoints of their own.
 REGIONS: tuple[str, ...] = (
     "af-south-1",
     "ap-east-1",
@@ -237,8 +238,6 @@ REGIONS: tuple[str, ...] = (
     "ap-southeast-7",
     "ca-central-1",
     "ca-west-1",
-    "cn-north-1",
-    "cn-northwest-1",
     "eu-central-1",
     "eu-central-2",
     "eu-north-1",
@@ -254,11 +253,10 @@ REGIONS: tuple[str, ...] = (
     "sa-east-1",
     "us-east-1",
     "us-east-2",
-    "us-gov-east-1",
-    "us-gov-west-1",
     "us-west-1",
     "us-west-2",
 )
+_OTHER_PARTITIONS = {"cn-": "AWS China", "us-gov-": "AWS GovCloud"}
 
 
 # -- questions ---------------------------------------------------------------------------------
@@ -297,9 +295,15 @@ def type_problem(instance_type: str) -> str | None:
 
 
 def region_problem(region: str) -> str | None:
-    """Why this is no region, with the nearest that is; None if it is one."""
+    """Why no job may run in this region, with the nearest where one may; None if it may."""
     if region in REGIONS:
         return None
+    for prefix, partition in _OTHER_PARTITIONS.items():
+        if region.startswith(prefix):
+            return (
+                f"{region} cannot be used: it belongs to {partition}, for which AWS's price list"
+                " has no prices, so that no budget could be kept there"
+            )
     likely = closest_name(region, REGIONS)
     if region[:-1] in REGIONS:
         return f"{region} is a zone, not a region; its region is {region[:-1]}"

@@ -200,3 +200,16 @@ def test_wrong_env_options(word: str, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         given_envs([word])
     assert str(caught.value) == message
+
+
+def test_a_region_without_prices_is_refused_in_a_job_too(tmp_path: Path) -> None:
+    text = BAD.replace("us-est-1, us-east-1a", "cn-north-1, us-gov-east-1")
+    said = _words(tmp_path, text).splitlines()
+    assert [line for line in said if line.startswith("F:7:")] == [
+        f"F:7: resources.regions.{n}: {region} cannot be used: it belongs to {partition}, for which"
+        " AWS's price list has no prices, so that no budget could be kept there"
+        for n, region, partition in (
+            (0, "cn-north-1", "AWS China"),
+            (1, "us-gov-east-1", "AWS GovCloud"),
+        )
+    ]

@@ -79,6 +79,22 @@ def test_an_unknown_region_names_the_nearest(region: str, words: str) -> None:
     assert problem.startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("cn-north-1", "AWS China"),
+        ("cn-northwest-1", "AWS China"),
+        ("us-gov-east-1", "AWS GovCloud"),
+        ("us-gov-west-1", "AWS GovCloud"),
+    ],
+)
+def test_a_region_whose_prices_never_come_is_refused(region: str, partition: str) -> None:
+    assert catalogue.region_problem(region) == (
+        f"{region} cannot be used: it belongs to {partition}, for which AWS's price list has no"
+        " prices, so that no budget could be kept there"
+    )
+
+
 def test_every_region_is_one() -> None:
     assert not any(catalogue.region_problem(region) for region in catalogue.REGIONS)
 

@@ -135,3 +135,14 @@ def test_a_list_of_wrong_items_is_not_called_short_as_well(tmp_path: Path) -> No
     with pytest.raises(BadFile) as caught:
         parse_settings(LEAST.replace("[us-east-1, us-west-2]", "[mars]"), "d", tmp_path)
     assert str(caught.value) == "d:2: regions.0: mars is not an AWS region"
+
+
+def test_a_region_without_prices_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
+    text = LEAST.replace("us-west-2", "us-gov-west-1").replace("us-east-1}", "cn-north-1}")
+    with pytest.raises(BadFile) as caught:
+        parse_settings(text, "d", tmp_path)
+    why = "for which AWS's price list has no prices, so that no budget could be kept there"
+    assert str(caught.value) == (
+        f"d:1: home.region: cn-north-1 cannot be used: it belongs to AWS China, {why}\n"
+        f"d:2: regions.1: us-gov-west-1 cannot be used: it belongs to AWS GovCloud, {why}"
+    )
