@@ -9,7 +9,11 @@ from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_t
 from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Pool, Refused
 from spotrunner.ports import Image, LaunchRefused, Objects, Sites, Store
 
-# The archive's URL has to live as long as a launch may be sent again, and a slow boot after it.
+# The archive's URL has to live as long as a launch may be sent again, and a slow boot after it. It
+# is an upper bound: a URL that temporary keys have signed (a role, SSO) dies with those keys, which
+# may be any moment after the launch. The request has to stay the same bytes, so no fresher URL can
+# follow; an instance that meets a dead one powers itself off, and is replaced like any that never
+# reported. Keys of an IAM user keep it alive for all of this time.
 URL_LIFETIME_S = 7200
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
-from spotrunner.core.model import Attempt, LaunchRequest, Refused
+from spotrunner.core.model import Attempt, LaunchRequest, Limits, Refused
 from spotrunner.core.states import AttemptState
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.ports import Image, LaunchRefused, Misconfigured, Site
@@ -39,13 +39,13 @@ class Sites(SimSites):
         return dataclasses.replace(site, subnets=subnets)
 
 
-def request(attempt: Attempt, **spec: Any) -> LaunchRequest:
+def request(attempt: Attempt, objects: MemoryObjects | None = None, **spec: Any) -> LaunchRequest:
     store = MemoryStore()
     store.add_job(a_job(spec=a_spec(**spec)), [])
     maker = RequestMaker(
         store=store,
         sites=Sites(World(plain_setup(START), 1)),
-        objects=MemoryObjects(VirtualClock(START)),
+        objects=objects or MemoryObjects(VirtualClock(START)),
         installation="i1",
         bucket="home",
         home_region="us-east-1",
@@ -72,6 +72,20 @@ def test_a_request_is_complete() -> None:
         "spotrunner:job": "digits-7f3a",
         "spotrunner:attempt": "digits-7f3a.1",
     }
+
+
+def test_the_archives_url_outlives_a_launch_that_is_sent_again_and_the_slowest_boot() -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Asked(MemoryObjects):
+        def presigned(self, key: str, lifetime_s: int) -> str:
+            asked.append((key, lifetime_s))
+            return super().presigned(key, lifetime_s)
+
+    request(pending("us-east-1a"), objects=Asked(VirtualClock(START)))
+    ((key, lifetime_s),) = asked
+    assert key == "agent/archive.tar.gz"
+    assert lifetime_s >= Limits().intent_s + Limits().first_report_s
 
 
 def test_an_image_that_the_job_names_brings_the_name_of_its_root_disk() -> None:
