@@ -8,6 +8,7 @@ read shows.
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 
 from spotrunner.core.model import CheckpointRef, Head
 
@@ -40,70 +41,44 @@ def may_write(seen: Head | None, *, attempt: str, generation: int) -> bool:
 
 def taken_over(seen: Head | None, *, attempt: str, generation: int, nonce: str) -> Head:
     """HEAD after `attempt` has taken it: the checkpoints stay, `final` is spent."""
-    return Head(
-        seq=seen.seq + 1 if seen else 1,
-        generation=generation,
-        attempt=attempt,
-        nonce=nonce,
-        manifest=seen.manifest if seen else None,
-        previous=seen.previous if seen else None,
-        done=seen.done if seen else None,
-    )
+    if seen is None:
+        return Head(seq=1, generation=generation, attempt=attempt, nonce=nonce)
+    mine = _next(seen, nonce)
+    return replace(mine, generation=generation, attempt=attempt, final=False)
 
 
 def committed(seen: Head, ref: CheckpointRef, *, final: bool, nonce: str) -> Head:
     """HEAD after its holder committed `ref`. The step never falls: an older checkpoint that
     arrives late changes nothing but `final`."""
+    after = replace(_next(seen, nonce), final=final or seen.final)
     newer = seen.manifest is None or ref.step > seen.manifest.step
-    return Head(
-        seq=seen.seq + 1,
-        generation=seen.generation,
-        attempt=seen.attempt,
-        nonce=nonce,
-        manifest=ref if newer else seen.manifest,
-        previous=seen.manifest if newer else seen.previous,
-        final=final or seen.final,
-        done=seen.done,
-    )
+    return replace(after, manifest=ref, previous=seen.manifest) if newer else after
 
 
 def finalized(seen: Head, *, nonce: str) -> Head:
     """HEAD after its holder said that nothing more will come of it."""
-    return Head(
-        seq=seen.seq + 1,
-        generation=seen.generation,
-        attempt=seen.attempt,
-        nonce=nonce,
-        manifest=seen.manifest,
-        previous=seen.previous,
-        final=True,
-        done=seen.done,
-    )
+    return replace(_next(seen, nonce), final=True)
 
 
 def finished(seen: Head, *, outputs: str, nonce: str) -> Head:
     """HEAD after its holder committed the outputs: the job has succeeded."""
-    return Head(
-        seq=seen.seq + 1,
-        generation=seen.generation,
-        attempt=seen.attempt,
-        nonce=nonce,
-        manifest=seen.manifest,
-        previous=seen.previous,
-        final=True,
-        done=outputs,
-    )
+    return replace(_next(seen, nonce), final=True, done=outputs)
 
 
 def fallen_back(seen: Head, *, nonce: str) -> Head:
     """HEAD after its holder found `manifest` damaged: `previous` counts, and the failure stays on
-    record. The only swap in which the step may fall."""
-    return Head(
-        seq=seen.seq + 1,
-        generation=seen.generation,
-        attempt=seen.attempt,
-        nonce=nonce,
+    record. The only swap in which the step may fall. Whatever `final` and `done` said was said of
+    the damaged one."""
+    return replace(
+        _next(seen, nonce),
         manifest=seen.previous,
         previous=None,
+        final=False,
+        done=None,
         damaged=seen.manifest,
     )
+
+
+def _next(seen: Head, nonce: str) -> Head:
+    """`damaged` is of one swap only: it says why the step fell in that one."""
+    return replace(seen, seq=seen.seq + 1, nonce=nonce, damaged=None)
