@@ -1,7 +1,7 @@
 """Packs a workdir for upload: what git would take, in one archive whose digest names it.
 
-The same files give the same bytes: sorted names, no times, no owners, two modes. So a workdir that
-has not changed is not uploaded twice, and the digest says what was trained.
+The same files give the same bytes: sorted names, no times, no owners, two modes. So the digest says
+what was trained, also across jobs; each job gets a copy of its own and can be deleted alone.
 """
 
 from __future__ import annotations
