@@ -40,8 +40,9 @@ HOPELESS = (NotFound, Misconfigured, tarfile.TarError, NoImage)
 # must not wait for it.
 _WAY_UP = (w.Identify, w.Fetch, w.Restore)
 
-# A signal finds no container while docker is still making it.
-SIGNAL_TRIES = 40
+# A signal finds no container while docker is still making it. The last try may itself take as long
+# as docker may (trainer.COMMAND_TIMEOUT_S).
+SIGNAL_S = 20.0
 SIGNAL_EVERY_S = 0.25
 
 
@@ -155,7 +156,8 @@ class Deeds:
 
     def _signal(self, instruction: w.Signal) -> None:
         pause = threading.Event()
-        for _ in range(SIGNAL_TRIES):
+        until_s = time.monotonic() + SIGNAL_S
+        while time.monotonic() < until_s:
             if self.trainer.poll() is not None or self.trainer.signal(instruction.signal):
                 return
             pause.wait(SIGNAL_EVERY_S)

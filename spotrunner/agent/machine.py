@@ -74,6 +74,8 @@ class Machine:
         self._runs = False
         self._handles_save_signal = True
         self._save_wanted = False
+        # ... by the user, and kept until the trainer has made a step that is worth it
+        self._save_asked = False
         self._told_at: dt.datetime | None = None
         self._killed_at: dt.datetime | None = None
         # -- the end
@@ -151,9 +153,9 @@ class Machine:
             if minutes >= 1:
                 self._say(w.ArmTimer(minutes=minutes))
                 self._timer_at = self._clock + dt.timedelta(minutes=minutes)
-        # What was asked for before we came is in HEAD; while nothing runs there is nothing to save.
+        # What was asked for before we came is in HEAD.
         if last is not None and order.checkpoints_asked > last.checkpoints_asked:
-            self._save_wanted = self._runs
+            self._save_asked = True
         if order.verb is Verb.STOP:
             self._end(Phase.STOPPED, f"ordered to stop: {order.why}")
 
@@ -321,6 +323,8 @@ class Machine:
         if not self._runs:
             return
         if self._ending is None:
+            if self._save_asked and self._record.has_stepped:
+                self._save_asked, self._save_wanted = False, True
             if self._save_wanted and self._handles_save_signal:
                 self._say(w.Signal(signal=w.Sig.SAVE))
             self._save_wanted = False

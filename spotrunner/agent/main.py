@@ -23,8 +23,8 @@ from spotrunner.ports import Clock
 NOTICE_EVERY_S = 1.0
 # The clock may jump (the lab's `skip`), so the machine hears of the time at least this often.
 TICK_S = 1.0
-# How long the last signals and the power switch may take when the loop is left.
-HANDS_S = 30.0
+# How long the power switch, and then the last signals, may take when the loop is left.
+LAST_S = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +58,8 @@ class Agent:
         self._goes_down = False
         # In order: a signal must not overtake the start, nor SIGKILL the SIGTERM.
         self._hands: Worker[w.Instruction] = Worker("hands", self._try, newest_only=False)
+        # Whatever docker does not answer, the power waits for nobody.
+        self._power: Worker[w.Instruction] = Worker("power", self._try, newest_only=False)
         # A report or a poll that waits is replaced by the next one.
         self._pollers: dict[type[w.Instruction], Worker[w.Instruction]] = {
             w.Post: Worker("reports", self._try, newest_only=True),
@@ -74,8 +76,8 @@ class Agent:
         while not self._stopped.is_set() and not (self._machine.off and self._goes_down):
             until = (self._machine.next_deadline() - self._clock.now()).total_seconds()
             self._hear(self._inbox.get(min(until, TICK_S)))
-        # The last instruction is the power's.
-        self._hands.finish(HANDS_S)
+        self._power.finish(LAST_S)
+        self._hands.finish(LAST_S)
 
     def stop(self) -> None:
         """For tests: leave the loop, do nothing more."""
@@ -104,7 +106,8 @@ class Agent:
                 target=self._attempt, args=(instruction,), name="task", daemon=True
             ).start()
         else:
-            self._hands.give(instruction)
+            switches = isinstance(instruction, w.ArmTimer | w.PowerOff)
+            (self._power if switches else self._hands).give(instruction)
 
     # -- in other threads ----------------------------------------------------------------------
 

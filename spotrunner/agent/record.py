@@ -33,6 +33,11 @@ class Record:
         """The last step that we heard of."""
         return max(self.newest_step, self._progress.step if self._progress else self.base_step)
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether this attempt has made a step of its own."""
+        return self._first_step_at is not None or self.newest_step > self.base_step
+
     def progressed(self, event: Progressed, now: dt.datetime) -> bool:
         """True for the first step of this attempt's own."""
         self._progress = event

@@ -267,8 +267,21 @@ def test_an_older_order_is_ignored(told: Told) -> None:
 
 def test_an_asked_checkpoint_signals_the_trainer_once(told: Told) -> None:
     told.trains()
+    told.on(w.Progressed(step=1))
     told.orders(checkpoints_asked=1)
     told.orders(checkpoints_asked=1)
+    assert told.signals() == [w.Sig.SAVE]
+
+
+def test_a_checkpoint_asked_for_before_the_first_step_is_made_at_it(told: Told) -> None:
+    told.boots()
+    told.orders(checkpoints_asked=1)
+    told.on(w.HeadTaken(head=a_head(100)))
+    told.on(w.Restored(step=100))
+    told.on(w.Progressed(step=100))
+    assert told.signals() == []
+    told.on(w.Progressed(step=101))
+    told.on(w.Progressed(step=102))
     assert told.signals() == [w.Sig.SAVE]
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from spotrunner.adapters import codec
 from spotrunner.adapters.mail import ObjectMailbox
-from spotrunner.agent.deeds import Deeds
+from spotrunner.agent.deeds import SIGNAL_S, Deeds
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.gpus import Gpus
 from spotrunner.agent.imds import Imds
@@ -28,8 +28,8 @@ from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.machine import Machine
 from spotrunner.agent.main import Agent, Inbox
 from spotrunner.agent.power import LAB_MARKER, Power
-from spotrunner.agent.trainer import Trainer
-from spotrunner.agent.words import Config
+from spotrunner.agent.trainer import COMMAND_TIMEOUT_S, Trainer
+from spotrunner.agent.words import ArmTimer, Config, PowerOff, Sig, Signal
 from spotrunner.core.model import Order, Phase, Report, TakeOver, Verb
 from spotrunner.ports import Unavailable
 from tests.agent import standins
@@ -304,6 +304,30 @@ def test_an_agent_started_again_goes_on_as_the_same_attempt(rig: Rig) -> None:
     assert rig.bucket.head.generation == 1
     assert rig.bucket.head.seq > seq
     rig.until_off()
+
+
+def test_a_docker_that_hangs_does_not_hold_up_the_power(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_trainer: Trainer, _sig: Sig) -> bool:
+        asked.set()
+        return released.wait(2 * PATIENCE_S)
+
+    monkeypatch.setattr(Trainer, "signal", hang)
+    agent = rig.launch(1)
+    agent._pass_on(Signal(signal=Sig.STOP))
+    assert asked.wait(PATIENCE_S)
+    agent._pass_on(ArmTimer(minutes=5))
+    agent._pass_on(PowerOff(why="its time is over"))
+    rig.until_off()
+    assert rig.calls("shutdown -P +5")
+    released.set()
+
+
+def test_a_signal_is_given_up_in_half_a_minute() -> None:
+    assert SIGNAL_S + COMMAND_TIMEOUT_S <= 30
 
 
 def test_an_image_that_cannot_be_pulled_is_said(rig: Rig) -> None:

@@ -271,6 +271,13 @@ def test_the_library_is_the_training_part_alone(trainer: Trainer) -> None:
     assert [str(f) for f in files] == ["spotrunner/__init__.py", "spotrunner/train/loop.py"]
 
 
+def test_an_init_hands_signals_on_and_reaps(trainer: Trainer) -> None:
+    """Without docker's init our shell would be the first process, which ignores what it does not
+    catch, and nobody would reap what a data loader leaves."""
+    line = list(trainer.command(a_spec()))
+    assert "--init" in line[: line.index(a_spec().image)]
+
+
 def test_the_commands_end_at_the_first_that_fails() -> None:
     spec = a_spec(setup="pip install x", run="python train.py | tee log")
     assert commands(spec).splitlines() == [
