@@ -10,8 +10,10 @@ from typing import Any
 
 from spotrunner.cli.demo.progress import Steps
 from spotrunner.cli.words import instant
+from spotrunner.core.model import EndReason
 
 HOUR_S = 3600
+INTERRUPTED = EndReason.INTERRUPTED.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ def facts(told: Told) -> dict[str, Any]:
         "cost_usd": told.job["cost_usd"],
         "ondemand_usd": round(ondemand_usd, 6),
         "saved_fraction": round(1 - told.job["cost_usd"] / ondemand_usd, 4),
-        "interruptions": len(told.interruptions),
+        # By what became of the attempts: that EC2 was asked to take one proves nothing.
+        "interruptions": sum(attempt["ended"] == INTERRUPTED for attempt in attempts),
         "steps_total": told.steps_total,
         "steps_redone": sum(redone.values()),
         "steps_redone_by_attempt": redone,
@@ -82,6 +85,12 @@ def problems(found: Mapping[str, Any], noticed: Sequence[str]) -> list[str]:
         wrong.append(f"left over: {', '.join(found['leftover_instances'])}")
     if found["interruptions"] < 2:
         wrong.append(f"{found['interruptions']} interruptions instead of two")
+    if found["notice_to_commit_s"] is None:
+        wrong.append("no commit followed the notice")
+    if found["notice_to_next_step_s"] is None:
+        wrong.append("no instance made a step after the notice")
+    if found["role_keys_of_one_instance"] < 2:
+        wrong.append("the instance that outlived an hour never got new keys for its role")
     for attempt, redone in found["steps_redone_by_attempt"].items():
         most = 0 if attempt in noticed else found["checkpoint_interval_steps"]
         if redone > most:
