@@ -17,14 +17,13 @@ from __future__ import annotations
 import collections
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from spotrunner.agent import words as w
 from spotrunner.agent.deadlines import in_free_hour, kill_at, stop_at
 from spotrunner.agent.lane import Lane
-from spotrunner.agent.pace import Pace
-from spotrunner.agent.record import Record
+from spotrunner.agent.pace import Paces
+from spotrunner.agent.record import Ending, Record
 from spotrunner.core.head import may_write
 from spotrunner.core.model import Head, Order, Phase, Report, Verb
 
@@ -37,15 +36,6 @@ _FACTS = (Phase.DONE, Phase.FAILED, Phase.FENCED)
 # A killed container that is not gone after this is left to the power switch.
 _GONE_S = 20.0
 _STORY_LENGTH = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """That it is over, as what, since when and why."""
-
-    outcome: Phase
-    why: str
-    at: dt.datetime
 
 
 class Machine:
@@ -86,7 +76,7 @@ class Machine:
         self._said_farewell = False
         self._off_at: dt.datetime | None = None
         # -- what is done again and again
-        self._reports, self._orders, self._heads, self._logs = Pace(), Pace(), Pace(), Pace()
+        self._paces = Paces(config)
 
     # -- the interface -------------------------------------------------------------------------
 
@@ -95,14 +85,14 @@ class Machine:
         before, self._out = self._now, []
         self._now = now if before is None else max(before, now)
         if before is not None and (now - before).total_seconds() > self.config.jump_s:
-            self._reports.hurry()
+            self._paces.reports.hurry()
         phase = self.phase
         hear = _EARS.get(type(event))
         if hear is not None and not self.off:
             hear(self, event)
         self._decide()
         if self.phase is not phase:
-            self._reports.hurry()
+            self._paces.reports.hurry()
         self._keep_pace()
         if self._out or not isinstance(event, w.Tick):
             self.story.append(f"{self._now:%H:%M:%S} {self.phase.value}: {event} -> {self._out}")
@@ -143,7 +133,7 @@ class Machine:
         if last is not None and (order.epoch, order.n) <= (last.epoch, last.n):
             return
         self._order = order
-        self._reports.hurry()
+        self._paces.reports.hurry()
         if order.attempt != self.config.attempt:
             self._end(Phase.IDLE, f"the order is for {order.attempt}")
             return
@@ -162,8 +152,8 @@ class Machine:
     def _notice_seen(self, event: w.NoticeSeen) -> None:
         is_first = self._record.notice is None
         if self._record.noticed(event.at, self._clock):
-            self._reports.hurry()
-            self._logs.hurry()
+            self._paces.reports.hurry()
+            self._paces.logs.hurry()
             self._save_wanted = self._save_wanted or (is_first and self._runs)
 
     def _fetched(self, event: w.Fetched) -> None:
@@ -203,7 +193,7 @@ class Machine:
         if self._answered(w.Restore):
             self._damaged = True
             self._trouble = event.why
-            self._reports.hurry()
+            self._paces.reports.hurry()
 
     def _fenced(self, event: w.Fenced) -> None:
         self._lane.clear()
@@ -212,7 +202,7 @@ class Machine:
 
     def _progressed(self, event: w.Progressed) -> None:
         if self._record.progressed(event, self._clock):
-            self._reports.hurry()
+            self._paces.reports.hurry()
 
     def _save_took(self, event: w.SaveTook) -> None:
         self._record.save_took(event.save_s)
@@ -227,7 +217,7 @@ class Machine:
         self.head = event.head
         if isinstance(task, w.Commit):
             self._record.committed(task.step, event.commit_s, self._clock)
-        self._reports.hurry()
+        self._paces.reports.hurry()
 
     def _logs_kept(self, _: w.LogsKept) -> None:
         if self._answered(w.KeepLogs):
@@ -243,8 +233,8 @@ class Machine:
         self._runs = False
         self._save_wanted = False
         self._record.exited(event.code, event.log_tail)
-        self._logs.hurry()
-        self._reports.hurry()
+        self._paces.logs.hurry()
+        self._paces.reports.hurry()
         if event.code == 0:
             self._end(Phase.DONE, "the trainer is done")
         elif self._record.notice is not None and event.code in _STOPPED_CODES:
@@ -486,10 +476,7 @@ class Machine:
             yield self._off_at + dt.timedelta(seconds=self.config.off_again_s)
             return
         yield self._forced_off_at()
-        for pace in (self._reports, self._orders, self._heads, self._logs):
-            due_at = pace.due_at(self._clock)
-            if due_at is not None:
-                yield due_at
+        yield from self._paces.due(self._clock)
         if self._lane.task is None and self._lane.retry_at is not None:
             yield self._lane.retry_at
         yield from self._deadlines_down() if self._ending else self._deadlines_up()
@@ -556,26 +543,20 @@ class Machine:
         if self.off:
             return
         self._set_paces()
-        if self._orders.take(self._clock):
-            self._say(w.PollOrder())
-        if self._heads.take(self._clock):
-            self._say(w.ReadHead())
-        if self._logs.take(self._clock):
-            self._say(w.ShipLogs())
-        if self._reports.take(self._clock):
+        for instruction in self._paces.take(self._clock):
+            self._say(instruction)
+        if self._paces.reports.take(self._clock):
             self._say(w.Post(report=self._report()))
 
     def _set_paces(self) -> None:
-        config, order = self.config, self._order
-        watched = order is not None and order.watched
+        order = self._order
         waits = self.phase is Phase.READY and self._lane.task is None
-        replaces = order is not None and order.take_over is not None
-        urgent = watched or waits or self._record.notice is not None
-        ships = self._logs_due and self.phase is not Phase.FENCED
-        self._reports.set(config.watched_report_s if watched else config.report_s)
-        self._orders.set(config.urgent_order_s if urgent else config.order_s)
-        self._heads.set(config.head_s if waits and replaces else None)
-        self._logs.set((config.watched_logs_s if watched else config.logs_s) if ships else None)
+        self._paces.set(
+            watched=order is not None and order.watched,
+            urgent=waits or self._record.notice is not None,
+            heads=waits and order is not None and order.take_over is not None,
+            logs=self._logs_due and self.phase is not Phase.FENCED,
+        )
 
     def _report(self) -> Report:
         ending = self._ending

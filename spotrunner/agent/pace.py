@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+
+from spotrunner.agent.words import Config, Instruction, PollOrder, ReadHead, ShipLogs
 
 
 class Pace:
@@ -36,3 +39,36 @@ class Pace:
         self._last = now
         self._hurried = False
         return True
+
+
+class Paces:
+    """Those of the reports, the orders, the looks at HEAD and the logs."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.reports, self._orders, self._heads, self.logs = Pace(), Pace(), Pace(), Pace()
+
+    def set(self, *, watched: bool, urgent: bool, heads: bool, logs: bool) -> None:
+        """`watched` by somebody; an order is `urgent`; whether there are `heads` and `logs`."""
+        config = self._config
+        urgent = urgent or watched
+        self.reports.set(config.watched_report_s if watched else config.report_s)
+        self._orders.set(config.urgent_order_s if urgent else config.order_s)
+        self._heads.set(config.head_s if heads else None)
+        self.logs.set((config.watched_logs_s if watched else config.logs_s) if logs else None)
+
+    def due(self, now: dt.datetime) -> Iterator[dt.datetime]:
+        """When each of them is due that does not rest."""
+        for pace in (self.reports, self._orders, self._heads, self.logs):
+            due_at = pace.due_at(now)
+            if due_at is not None:
+                yield due_at
+
+    def take(self, now: dt.datetime) -> Iterator[Instruction]:
+        """What is due, but for the report, which only the machine can write."""
+        if self._orders.take(now):
+            yield PollOrder()
+        if self._heads.take(now):
+            yield ReadHead()
+        if self.logs.take(now):
+            yield ShipLogs()

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from dataclasses import dataclass
 
 from spotrunner.agent.deadlines import Measured
 from spotrunner.agent.words import Config, Progressed
 from spotrunner.core.model import Notice, Phase, Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """That it is over, as what, since when and why."""
+
+    outcome: Phase
+    why: str
+    at: dt.datetime
 
 
 class Record:

@@ -136,6 +136,17 @@ class Told:
         self.on(w.Saved(step=step))
         self.on(w.Committed(head=a_head(step), commit_s=commit_s))
 
+    def leaves(self) -> None:
+        """The trainer obeys, and every task is done at once."""
+        step = self.machine.head.step if self.machine.head else None
+        if w.Sig.STOP not in self.signals():
+            paid_until_s = (self.order.paid_until - T0).total_seconds()
+            self.orders(replacement_ready=True, paid_until_s=paid_until_s)
+        self.on(w.TrainerExited(code=75))
+        self.on(w.Committed(head=a_head(step, final=True)))
+        self.on(w.LogsKept())
+        self.on(w.Posted())
+
     def notice(self, in_s: float = 120.0) -> list[w.Instruction]:
         return self.on(w.NoticeSeen(at=self.now + dt.timedelta(seconds=in_s)))
 
