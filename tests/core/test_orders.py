@@ -190,7 +190,7 @@ def test_from_the_silent_at_once() -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_from_the_spent_at_once_and_from_nobody_else(phase: Phase) -> None:
-    spent = phase.value in ("idle", "failed", "stopped", "unpaid", "fenced")
+    spent = phase.value in ("idle", "failed", "fault", "stopped", "unpaid", "fenced")
     found = take_over(interrupted(), reports=[a_report(OLD, phase=phase)])
     assert found is not None
     assert found.now is spent
