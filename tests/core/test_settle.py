@@ -371,6 +371,7 @@ def test_the_work_is_safe_from_the_first_commit_after_the_notice(
     [
         (Phase.DONE, EndReason.DONE),
         (Phase.FAILED, EndReason.FAILED),
+        (Phase.FAULT, EndReason.FAULT),
         (Phase.UNPAID, EndReason.UNPAID),
         (Phase.FENCED, EndReason.SUPERSEDED),
         (Phase.STOPPED, EndReason.CANCELLED),
