@@ -436,4 +436,12 @@ MUTANTS = (
         "    newer = True\n",
         "core/test_head.py::test_a_commit_never_lowers_the_step",
     ),
+    Mutant(
+        "the archive's URL is dead before the instance asks",
+        "daemon/request.py",
+        "URL_LIFETIME_S = 7200\n",
+        "URL_LIFETIME_S = 1\n",
+        "daemon/test_request.py"
+        "::test_the_archives_url_outlives_a_launch_that_is_sent_again_and_the_slowest_boot",
+    ),
 )
