@@ -212,7 +212,7 @@ def _start_watched(command: list[str], paths: LabPaths) -> subprocess.Popen[byte
 
 def _wait_until_up(paths: LabPaths, pid: int) -> None:
     give_up_at, pause = time.monotonic() + _START_TIMEOUT_S, threading.Event()
-    while time.monotonic() < give_up_at and _is_serving(pid, paths):
+    while time.monotonic() < give_up_at and _lives(pid):
         try:
             find(paths.folder)
         except NoLab:
@@ -221,6 +221,15 @@ def _wait_until_up(paths: LabPaths, pid: int) -> None:
         return
     last = paths.log.read_text(errors="replace").strip().splitlines()[-1:]
     raise LabError(f"the lab did not start: {' '.join(last)} (see {paths.log})")
+
+
+def _lives(pid: int) -> bool:
+    """Of a process that we have just started. Its mark cannot be asked for yet: for a moment after
+    exec the kernel shows an empty environment."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _kill(pid: int, paths: LabPaths) -> None:
