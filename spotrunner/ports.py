@@ -186,6 +186,96 @@ class Prices(Protocol):
         """Micro-dollars an hour by type; a type without a price is absent. Raises Unavailable."""
         ...
 
+    def zones(self, region: str) -> Mapping[str, str]:
+        """The region's zones: this account's name -> the id that means the same everywhere
+        (`us-east-1a` -> `use1-az4`). Raises Unavailable."""
+        ...
+
+    def scores(
+        self, regions: Sequence[str], instance_types: Sequence[str]
+    ) -> Mapping[tuple[str, str], int]:
+        """EC2's spot placement scores, 1 (unlikely) to 10, by (region, zone id), for one instance
+        of any of these types: at least three, or EC2 scores everything low. EC2 limits how many
+        different questions a day may be asked. Raises Unavailable, NotAuthorized."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """AWS's Spot Advisor on a type in a region: what spot saves against on-demand (a fraction), and
+    how often it was interrupted in the past month: 0 (under 5 %), 1 (5-10 %), 2 (10-15 %),
+    3 (15-20 %), 4 (over 20 %). By region and not by zone, and a month old: a prior, no forecast."""
+
+    saved_fraction: float
+    band: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvisorPage:
+    """The advisor's file, by (region, instance type); `etag` names this version of it."""
+
+    etag: str
+    advice: Mapping[tuple[str, str], Advice]
+
+
+class Advisor(Protocol):
+    def read(self, etag: str | None) -> AdvisorPage | None:
+        """None when the file still has this etag. Raises Unavailable, also for a file that cannot
+        be read as what it was."""
+        ...
+
+
+# -- what is kept of the market ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZoneQuote:
+    """The spot price of a type in a zone, by the zone's *id*, from `at` until the next quote."""
+
+    region: str
+    zone_id: str
+    instance_type: str
+    at: dt.datetime
+    price_usd_micros_hour: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memo:
+    """What an outside source said last, so that its next silence, or our restart, loses nothing.
+    `body` is JSON of whoever wrote it."""
+
+    key: str
+    at: dt.datetime
+    body: str
+    etag: str | None = None
+
+
+class MarketStore(Protocol):
+    """What is kept for good of the market. Facts, not decisions: writes need no lead, and the same
+    fact again changes nothing. Safe to use from several threads. All raise Unavailable."""
+
+    def add_quotes(self, quotes: Sequence[ZoneQuote]) -> int:
+        """How many of them were new. One that is known by (region, zone id, type, at) already keeps
+        its price. Raises ValueError for a price that is not positive."""
+        ...
+
+    def zone_quotes(
+        self,
+        region: str,
+        instance_types: Sequence[str],
+        since: dt.datetime,
+        until: dt.datetime | None = None,
+    ) -> tuple[ZoneQuote, ...]:
+        """Oldest first: those within [since, until], and of each zone and type the one in force at
+        `since`, with its own time."""
+        ...
+
+    def remember(self, memo: Memo) -> None:
+        """Replaces the memo of this key."""
+        ...
+
+    def memo(self, key: str) -> Memo | None: ...
+
 
 # -- objects -----------------------------------------------------------------------------------
 
@@ -409,5 +499,10 @@ class Store(Protocol):
         ...
 
     def refusals(self, since: dt.datetime) -> tuple[Refusal, ...]: ...
+
+    def recent_attempts(self, since: dt.datetime) -> tuple[Attempt, ...]:
+        """Those of all jobs that are live or ended at `since` or later, by the time of their
+        intent."""
+        ...
 
     def close(self) -> None: ...

@@ -40,7 +40,7 @@ from spotrunner.core.model import (
     Verb,
 )
 from spotrunner.core.plan import Plan
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.core.states import AttemptState, JobState
 
 T0 = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
@@ -347,7 +347,7 @@ def a_running_snapshot(now_s: float = 600, **changes: Any) -> Snapshot:
 
 
 def decided(snapshot: Snapshot) -> Plan:
-    return decide(snapshot, Cheapest())
+    return decide(snapshot, policies())
 
 
 def after(phase: Any, snapshot: Snapshot) -> Draft:

@@ -33,7 +33,7 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.app import archive, logs
 from spotrunner.app.installation import claim
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
 from spotrunner.daemon.loops import Ticker
@@ -170,7 +170,7 @@ class _Daemon:
             store=self._store,
             observer=observer,
             actor=actor,
-            policy=Cheapest(),
+            policies=policies(),
             epoch=self._store.lead(
                 f"{socket.gethostname()}:{os.getpid()}", above=self._mailbox.highest_epoch()
             ),
@@ -200,7 +200,7 @@ class _Daemon:
                 mailbox=self._mailbox,
                 offers=self._board.offers,
                 offered=self._board.offered,
-                policy=Cheapest(),
+                policies=policies(),
                 sites=self._sites,
                 regions=self._settings.regions,
                 limits=self._settings.limits,

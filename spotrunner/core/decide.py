@@ -4,7 +4,7 @@
     retire   end what is over: finished, cancelled, superseded, silent or unpaid attempts
     reap     find instances of ours that nobody owns
     keep     pay on for the attempts that prove that they work
-    place    give a place to the jobs that wait for one
+    place    give a place to the jobs that wait for one, or another to those that should move
     orders   tell each agent what all this means for it
 
 Each phase is a file beside this one, and each sees what the phases before it decided.
@@ -18,18 +18,18 @@ from spotrunner.core.model import Snapshot
 from spotrunner.core.orders import orders
 from spotrunner.core.place import place
 from spotrunner.core.plan import Plan
-from spotrunner.core.policy import Policy
+from spotrunner.core.policy import Policies
 from spotrunner.core.reap import reap
 from spotrunner.core.retire import retire
 from spotrunner.core.settle import settle
 
 
-def decide(snapshot: Snapshot, policy: Policy) -> Plan:
+def decide(snapshot: Snapshot, policies: Policies) -> Plan:
     draft = Draft(snapshot)
     settle(draft)
     retire(draft)
     reap(draft)
     keep(draft)
-    place(draft, policy)
+    place(draft, policies)
     orders(draft)
     return draft.plan()

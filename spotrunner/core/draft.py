@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spotrunner.core.look import Outlook, Progress
 from spotrunner.core.model import (
     Attempt,
     EndReason,
@@ -88,6 +89,29 @@ class Draft:
         listed = {attempt.id: self.instance(attempt) for attempt in attempts}
         alive = {name: self.now for name, found in listed.items() if found and found.billed}
         return cap_left(job.spec.budget_usd_micros, attempts, self.limits, alive)
+
+    @property
+    def outlook(self) -> Outlook:
+        """The market, with what this round has learned of it."""
+        known = self.snapshot
+        return Outlook(
+            now=self.now,
+            limits=self.limits,
+            offers=known.offers,
+            refusals=self.refusals,
+            sights=known.sights,
+            scores=known.scores,
+            bands=known.bands,
+            hazards=known.hazards,
+        )
+
+    def progress(self, job: Job) -> Progress:
+        return Progress(
+            attempts=self.of(job.id),
+            reports=self.snapshot.reports,
+            step=self.head_step(job.id),
+            left_usd_micros=self.cap_left(job),
+        )
 
     def all_instances(self) -> Iterator[Instance]:
         for listed in self.snapshot.instances.values():

@@ -1,22 +1,21 @@
-"""Which offers a job may take now, and why the others are left out."""
+"""Which offers a job may take now, why the others are left out, and what each is worth."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from spotrunner.core.hazard import Hazards, run_hours
 from spotrunner.core.model import JobSpec, Limits, Market, Offer, Pool, Quote, Refusal, Refused
-from spotrunner.core.money import first_paid_s
+from spotrunner.core.money import HOUR_S, first_paid_s, usd
+from spotrunner.core.sight import Sight
+from spotrunner.core.situation import Candidate
 
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """An offer, and what keeps the job from it now (None: it may be taken)."""
-
-    offer: Offer
-    left_out: str | None = None
+OVER_BUDGET = "the budget does not pay a first step of it"
+# AWS's list price of a GB from one region to another; to and from a few regions it is dearer.
+TRANSFER_USD_MICROS_GB = 20_000
+_GB = 1_000_000_000
 
 
 def candidates(
@@ -43,9 +42,43 @@ def candidates(
             offer.market.value,
         )
     )
-    return tuple(
+    found = [
         Candidate(offer=offer, left_out=_left_out(spec, offer, refusals, now, limits))
         for offer in wanted
+    ]
+    return _elsewhere_first(found, _short_regions(refusals, now, limits))
+
+
+def _short_regions(
+    refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
+) -> frozenset[tuple[str, Market]]:
+    """Regions of which two zones lately had no capacity: their zones run dry together."""
+    zones: dict[tuple[str, Market], set[str]] = {}
+    for refusal in refusals:
+        until = refusal.at + dt.timedelta(seconds=limits.capacity_cooldown_s)
+        if refusal.meaning is Refused.CAPACITY and now < until:
+            zones.setdefault((refusal.pool.region, refusal.market), set()).add(refusal.pool.zone)
+    return frozenset(key for key, names in zones.items() if len(names) >= 2)
+
+
+def _elsewhere_first(
+    found: Sequence[Candidate], short: frozenset[tuple[str, Market]]
+) -> tuple[Candidate, ...]:
+    """Leave a short region out while another one has an offer of the same market to try."""
+
+    def is_short(each: Candidate) -> bool:
+        return (each.offer.pool.region, each.offer.market) in short
+
+    others = {each.offer.market for each in found if each.left_out is None and not is_short(each)}
+    return tuple(
+        dataclasses.replace(
+            each,
+            left_out=f"two zones of {each.offer.pool.region} had no capacity just now: another"
+            " region is tried first",
+        )
+        if each.left_out is None and is_short(each) and each.offer.market in others
+        else each
+        for each in found
     )
 
 
@@ -64,8 +97,11 @@ def _hinted_zones(
 def _left_out(
     spec: JobSpec, offer: Offer, refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
 ) -> str | None:
-    if offer.market is not spec.market:
+    if spec.market is Market.ON_DEMAND and offer.market is Market.SPOT:
         return f"the job asks for {spec.market.value}"
+    bid = spec.max_price_usd_micros
+    if bid is not None and offer.market is Market.SPOT and offer.price_usd_micros_hour > bid:
+        return f"its {usd(offer.price_usd_micros_hour)}/h are above max_price, {usd(bid)}/h"
     for refusal in reversed(refusals):
         until = refusal.at + dt.timedelta(seconds=cooldown_s(refusal.meaning, limits))
         if now < until and _concerns(refusal, offer):
@@ -80,7 +116,54 @@ def within_budget(candidate: Candidate, left_usd_micros: int | None, limits: Lim
     pays_s = first_paid_s(left_usd_micros, candidate.offer, limits)
     if candidate.left_out is not None or pays_s >= limits.boot_allowance_s:
         return candidate
-    return dataclasses.replace(candidate, left_out="the budget does not pay a first step of it")
+    return dataclasses.replace(candidate, left_out=OVER_BUDGET)
+
+
+# -- what an offer is worth --------------------------------------------------------------------
+
+
+def move_usd_micros(spec: JobSpec, region: str) -> int:
+    """What a launch in `region` pays to bring the job's data there. Data whose size or region is
+    not known counts as near."""
+    far = (data.bytes or 0 for data in spec.data if data.region not in (None, region))
+    return sum(far) * TRANSFER_USD_MICROS_GB // _GB
+
+
+def expected(
+    offer: Offer,
+    sight: Sight,
+    hazards: Hazards,
+    *,
+    speed: float,
+    work_left_s: float | None,
+    changeover_s: float,
+    catch_up_usd_micros_hour: float = 0.0,
+    move_usd_micros: int = 0,
+    runs: bool = False,
+) -> float:
+    """Micro-dollars that an hour of useful work is expected to cost on this offer.
+
+    A launch pays `changeover_s` before it works, and is due again whenever the pool is lost: spread
+    over the run that is to be expected. What is lost of the time is caught up at
+    `catch_up_usd_micros_hour`. The first launch is paid already where the job `runs` there.
+    """
+    if offer.market is Market.SPOT:
+        run_h = run_hours(hazards, sight.run_age_s, sight.share, horizon_h(work_left_s))
+    else:
+        run_h = horizon_h(work_left_s)
+    price = offer.price_usd_micros_hour
+    own = 0.0 if runs else changeover_s / HOUR_S * price + move_usd_micros
+    lost = changeover_s / HOUR_S * catch_up_usd_micros_hour
+    return (price + (own + lost) / run_h) / speed
+
+
+def horizon_h(work_left_s: float | None) -> float:
+    """Over how many hours a launch is spread at most. Unknown work is taken for a night's; past
+    half a day a job meets other pools anyway."""
+    return 8.0 if work_left_s is None else min(12.0, max(1.0, work_left_s / HOUR_S))
+
+
+# -- cool-downs --------------------------------------------------------------------------------
 
 
 def cooldown_s(meaning: Refused, limits: Limits) -> int:

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spotrunner.core.hazard import MEASURED, Hazards
+from spotrunner.core.sight import Sight
 from spotrunner.core.states import AttemptState, JobState
 
 
@@ -58,10 +60,13 @@ class Quote:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """A prefix in S3 (`s3://bucket/prefix/`) and the folder below the data directory it fills."""
+    """A prefix in S3 (`s3://bucket/prefix/`) and the folder below the data directory it fills.
+    `bytes` and the bucket's `region`, as they were at submission, price a move across regions."""
 
     source: str
     target: str
+    bytes: int | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,15 @@ class JobSpec:
     disk_gib: int = 100
     # region -> image id, for GPUs that no current public image drives (p3) or a baked image
     amis: tuple[tuple[str, str], ...] = ()
+    # -- when and where (core/policy)
+    policy: str = "cheapest"
+    deadline_at: dt.datetime | None = None
+    # how long the whole training takes on the first of `instance_types`, where the user says it
+    work_s: int | None = None
+    # type -> useful work a second against the other types named here, where the user says it
+    speeds: tuple[tuple[str, float], ...] = ()
+    # a bid, an hour: EC2 ends what costs more. None, which is better: up to the on-demand price.
+    max_price_usd_micros: int | None = None
 
 
 class Pause(str, enum.Enum):
@@ -120,6 +134,7 @@ class EndReason(str, enum.Enum):
     LOST = "lost"  # neither an instance nor a refusal was ever seen
     SILENT = "silent"  # no report for too long; somebody else took HEAD over
     SUPERSEDED = "superseded"  # a later attempt holds HEAD
+    MOVED = "moved"  # its replacement, which the policy wanted, was ready and took over
     UNPAID = "unpaid"  # it stopped at the end of its paid time
     BUDGET = "budget"  # the cap allows no further step
     CANCELLED = "cancelled"
@@ -152,6 +167,7 @@ class LaunchRequest:
     tags: tuple[tuple[str, str], ...]
     security_group_ids: tuple[str, ...] = ()
     instance_profile: str | None = None
+    max_price_usd_micros: int | None = None  # an hour; spot only
 
 
 class Verb(str, enum.Enum):
@@ -294,10 +310,15 @@ class EndedBy(str, enum.Enum):
     """Who ended an instance, as far as EC2 says."""
 
     EC2 = "ec2"  # a spot interruption, announced or not
+    PRICE = "price"  # the same, because the spot price rose above our bid
     US = "us"  # TerminateInstances
     ITSELF = "itself"  # shut down from inside
     FAULT = "fault"  # an error of EC2's
     UNKNOWN = "unknown"
+
+    @property
+    def interruption(self) -> bool:
+        return self in (EndedBy.EC2, EndedBy.PRICE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +364,9 @@ class Attempt:
     instance_id: str | None = None
     launched_at: dt.datetime | None = None
     first_step_at: dt.datetime | None = None
+    # What its trainer reported last: what a step takes on this type.
+    steps_per_s: float | None = None
+    total_steps: int | None = None
     notice: Notice | None = None
     # When the first commit after the notice was done.
     safe_at: dt.datetime | None = None
@@ -427,6 +451,11 @@ class Limits:
     # from launch to the first report, and to the first step of training
     first_report_s: int = 600
     first_step_s: int = 3600
+    # -- policies
+    # until a job's own is measured: from the request of a launch to its first step
+    changeover_s: int = 300
+    # a policy plans as if it were asked again only after so long: rounds can be late
+    look_s: int = 60
     # -- launches
     intent_s: int = 600  # a launch with an unknown outcome is sent again only this long
     lost_s: int = 900  # ... and given up when nothing of it was seen for this long
@@ -484,3 +513,9 @@ class Snapshot:
     # the spot price history of the last days, by pool, oldest first
     quotes: Mapping[Pool, tuple[Quote, ...]] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    # what we saw of spot capacity ourselves (core/sight.sights), with EC2's placement score, 1 to
+    # 10, and the Spot Advisor's band, 0 to 4, where they are known
+    sights: Mapping[Pool, Sight] = field(default_factory=dict)
+    scores: Mapping[Pool, int] = field(default_factory=dict)
+    bands: Mapping[Pool, int] = field(default_factory=dict)
+    hazards: Hazards = MEASURED

@@ -34,7 +34,8 @@ def is_free(
 ) -> bool:
     """The first-hour rule."""
     lived_s = (ended_at - launched_at).total_seconds()
-    return market is Market.SPOT and ended_by is EndedBy.EC2 and lived_s < HOUR_S
+    is_taken = ended_by is not None and ended_by.interruption
+    return market is Market.SPOT and is_taken and lived_s < HOUR_S
 
 
 def hour_index(launched_at: dt.datetime, at: dt.datetime) -> int:

@@ -58,9 +58,9 @@ def _same(old: Order, new: Order) -> bool:
 
 
 def _take_over(draft: Draft, attempt: Attempt) -> TakeOver | None:
-    """When a replacement may take HEAD: at once from the dead, the silent and the spent; from an
-    interrupted one when its time is over; else only when it says `final`. What was once allowed
-    stays allowed: the replacement may have acted on it."""
+    """When a replacement may take HEAD: at once from the dead, the silent and the spent; from one
+    that is interrupted or stopped when its time is over; from one that trains on only when it says
+    `final`. What was once allowed stays allowed: the replacement may have acted on it."""
     if attempt.replaces is None:
         return None
     before = attempt.order.take_over if attempt.order else None
@@ -69,13 +69,15 @@ def _take_over(draft: Draft, attempt: Attempt) -> TakeOver | None:
     old = draft.attempts.get(attempt.replaces)
     if old is None or not old.state.live or is_silent(draft, old) or _is_spent(draft, old):
         return TakeOver(attempt=attempt.replaces, now=True)
-    if before is not None:
+    if before is not None and before.by is not None:
         return before
-    if old.notice is None:
-        # Being stopped: it commits as final within its grace, and no longer.
-        by = (old.ending_at or draft.now) + dt.timedelta(seconds=draft.limits.stop_s)
+    if old.notice is not None:
+        by = old.notice.at + dt.timedelta(seconds=draft.limits.notice_grace_s)
         return TakeOver(attempt=old.id, by=by)
-    by = old.notice.at + dt.timedelta(seconds=draft.limits.notice_grace_s)
+    if serves(draft, old):
+        return TakeOver(attempt=old.id)
+    # Being stopped: it commits as final within its grace, and no longer.
+    by = (old.ending_at or draft.now) + dt.timedelta(seconds=draft.limits.stop_s)
     return TakeOver(attempt=old.id, by=by)
 
 

@@ -1,7 +1,8 @@
-"""Give a place to the jobs that wait for one: choose an offer, reserve its first step, launch.
+"""Give a place to the jobs that wait for one: ask the job's policy, reserve a first step, launch.
 
-A job has one attempt that serves it. While that one is healthy nothing is placed; once it is
-interrupted, silent or being ended, a replacement starts at once and takes HEAD over when it may.
+A job has one attempt that serves it. Once that one is interrupted, silent or being ended, a
+replacement starts at once and takes HEAD over when it may. While it trains, the policy may want it
+elsewhere: the new place is launched first, and the old one hands over when the new one is ready.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
-from spotrunner.core.market import candidates, within_budget
-from spotrunner.core.model import Attempt, Job, Offer, Pause
+from spotrunner.core.look import is_same_place, look
+from spotrunner.core.market import OVER_BUDGET
+from spotrunner.core.model import Attempt, EndReason, Job, Offer, Pause, Phase
 from spotrunner.core.money import affordable_s, first_paid_s, start_s, usd
-from spotrunner.core.policy import Policy
+from spotrunner.core.policy import Policies
 from spotrunner.core.retire import serves
+from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState, JobState, advance
 
 
-def place(draft: Draft, policy: Policy) -> None:
+def place(draft: Draft, policies: Policies) -> None:
     for job in list(draft.jobs.values()):
         if job.state.over:
             continue
@@ -27,8 +30,12 @@ def place(draft: Draft, policy: Policy) -> None:
         for attempt in serving:
             if attempt.state is AttemptState.PENDING:
                 _send_again(draft, attempt)
-        if not serving and draft.launches < draft.limits.launches_a_round:
-            _place_job(draft, job, policy)
+        if draft.launches >= draft.limits.launches_a_round:
+            continue
+        if not serving:
+            _place_job(draft, job, policies)
+        elif len(serving) == 1 and serving[0].state is AttemptState.RUNNING:
+            _move_job(draft, job, policies, serving[0])
 
 
 def _send_again(draft: Draft, attempt: Attempt) -> None:
@@ -48,27 +55,54 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
     draft.launch(renewed, "its launch has not been confirmed")
 
 
-def _place_job(draft: Draft, job: Job, policy: Policy) -> None:
-    if not draft.head_known(job.id) or not draft.mail_known:
-        # Without both nobody knows which generations were handed out.
+def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
+    if not _may_start(draft, job):
         _wait(draft, job, "HEAD or the mail cannot be read now, so nothing new may start")
         return
-    offered = candidates(job.spec, draft.snapshot.offers, draft.refusals, draft.now, draft.limits)
-    left = draft.cap_left(job)
-    bounded = [within_budget(candidate, left, draft.limits) for candidate in offered]
-    choice = policy.choose(bounded)
-    if choice.offer is not None:
-        pays_s = first_paid_s(left, choice.offer, draft.limits)
-        _launch(draft, job, choice.offer, pays_s, choice.why)
+    policy = policies.get(job.spec.policy)
+    if policy is None:
+        _wait(draft, job, f"this version of spotrunner has no policy {job.spec.policy}")
         return
-    free = [candidate.offer for candidate in offered if candidate.left_out is None]
-    if free and all(candidate.left_out is not None for candidate in bounded):
-        _pause_on_budget(draft, job, free[0])
+    situation = look(job, draft.progress(job), draft.outlook)
+    choice = policy.choose(situation)
+    if choice.take is not None:
+        _launch(draft, job, choice.take.offer, choice.why)
+    elif (offer := _unpaid(situation)) is not None:
+        _pause_on_budget(draft, job, offer)
     else:
         _wait(draft, job, choice.why)
 
 
-def _launch(draft: Draft, job: Job, offer: Offer, pays_s: int, why: str) -> None:
+def _may_start(draft: Draft, job: Job) -> bool:
+    """Without both nobody knows which generations were handed out."""
+    return draft.head_known(job.id) and draft.mail_known
+
+
+def _unpaid(situation: Situation) -> Offer | None:
+    """The cheapest offer that nothing but the budget keeps the job from, where that is so of all
+    that could be had."""
+    if any(each.left_out is None for each in situation.candidates):
+        return None
+    unpaid = [each.offer for each in situation.candidates if each.left_out == OVER_BUDGET]
+    return min(unpaid, key=lambda offer: offer.price_usd_micros_hour, default=None)
+
+
+def _move_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> None:
+    """Where the policy wants a job that trains already. Nowhere is a place too: then the attempt
+    stops with a checkpoint, and the job waits."""
+    report, policy = draft.report(attempt), policies.get(job.spec.policy)
+    is_ending = report is None or report.phase is not Phase.TRAIN
+    if policy is None or is_ending or not _may_start(draft, job):
+        return
+    choice = policy.choose(look(job, draft.progress(job), draft.outlook, attempt))
+    if choice.take is None:
+        draft.wind_down(attempt, EndReason.MOVED, choice.why)
+    elif not is_same_place(choice.take.offer, attempt.offer):
+        _launch(draft, job, choice.take.offer, choice.why)
+
+
+def _launch(draft: Draft, job: Job, offer: Offer, why: str) -> None:
+    pays_s = first_paid_s(draft.cap_left(job), offer, draft.limits)
     generation = _next_generation(draft, job)
     attempt = Attempt(
         id=attempt_id(job.id, generation),

@@ -39,7 +39,7 @@ def _stop(draft: Draft, attempt: Attempt) -> None:
             draft.wind_down(attempt, _ENDINGS[job.state], f"the job is {job.state.value}")
     elif is_superseded(draft, attempt):
         if not waits_for_free(draft, attempt):
-            reason = EndReason.SILENT if is_silent(draft, attempt) else EndReason.SUPERSEDED
+            reason = _superseded_reason(draft, attempt)
             draft.wind_down(attempt, reason, "a later attempt has taken HEAD over")
     elif draft.now > attempt.paid_until + _s(draft.limits.unpaid_grace_s):
         detail = attempt.end_detail
@@ -48,6 +48,12 @@ def _stop(draft: Draft, attempt: Attempt) -> None:
         _stop_interrupted(draft, attempt)
     else:
         _stop_slow_boot(draft, attempt)
+
+
+def _superseded_reason(draft: Draft, attempt: Attempt) -> EndReason:
+    if is_silent(draft, attempt):
+        return EndReason.SILENT
+    return EndReason.MOVED if is_moved(draft, attempt) else EndReason.SUPERSEDED
 
 
 def _stop_interrupted(draft: Draft, attempt: Attempt) -> None:
@@ -98,7 +104,8 @@ def _grace_s(ending: EndReason, limits: Limits) -> int:
         return 0
     if ending is EndReason.ORPHANED:
         return limits.orphan_stop_s
-    return limits.stop_s if ending is EndReason.CANCELLED else limits.done_s
+    has_steps = ending in (EndReason.CANCELLED, EndReason.MOVED)
+    return limits.stop_s if has_steps else limits.done_s
 
 
 # -- facts that other phases ask for too -------------------------------------------------------
@@ -118,6 +125,17 @@ def is_silent(draft: Draft, attempt: Attempt) -> bool:
 def is_superseded(draft: Draft, attempt: Attempt) -> bool:
     head = draft.head(attempt.job_id)
     return head is not None and head.generation > attempt.generation
+
+
+def is_moved(draft: Draft, attempt: Attempt) -> bool:
+    """It was healthy when it handed over to a replacement that the policy wanted: its agent found
+    the replacement ready, and nothing else ended it."""
+    report = draft.report(attempt)
+    if attempt.notice is not None or report is None or report.notice is not None:
+        return False
+    if report.phase not in (Phase.HANDOVER, Phase.IDLE):
+        return False
+    return any(other.replaces == attempt.id for other in draft.of(attempt.job_id))
 
 
 def unpaid_reason(attempt: Attempt) -> EndReason:

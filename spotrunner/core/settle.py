@@ -34,8 +34,11 @@ from spotrunner.core.money import (
     seconds_between,
     usd,
 )
-from spotrunner.core.retire import unpaid_reason
+from spotrunner.core.retire import is_moved, unpaid_reason
 from spotrunner.core.states import AttemptState, JobState, advance
+
+# A trainer's pace changes by less than this part from one report to the next.
+_FLICKER = 0.1
 
 # What an agent's last word means for its attempt.
 _LAST_WORDS = {
@@ -145,6 +148,7 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         if attempt.state is AttemptState.STARTING:
             attempt = advance(attempt, AttemptState.RUNNING)
         draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
+    attempt = _follow_pace(draft, attempt, report)
     if report.notice is not None and attempt.notice is None:
         attempt = _follow_notice(draft, attempt, report)
     if attempt.safe_at is None:
@@ -156,6 +160,20 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         detail = "\n".join((report.message, *report.log_tail)).strip()
         draft.wind_down(attempt, ending, report.message or report.phase.value, detail)
         attempt = draft.attempts[attempt.id]
+    return attempt
+
+
+def _follow_pace(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    """What a step takes on this type, kept for when the attempt is over. That it flickers is no
+    news: each change is a write."""
+    old, new = attempt.steps_per_s, report.steps_per_s
+    is_news = new is not None and (old is None or abs(new - old) > _FLICKER * old)
+    total = report.total_steps if report.total_steps is not None else attempt.total_steps
+    if is_news or total != attempt.total_steps:
+        attempt = dataclasses.replace(
+            attempt, steps_per_s=new if is_news else old, total_steps=total
+        )
+        draft.update(attempt)
     return attempt
 
 
@@ -192,13 +210,23 @@ def _follow_save(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     return attempt
 
 
-def _avoid(draft: Draft, attempt: Attempt, message: str) -> None:
+def _avoid_taken(draft: Draft, attempt: Attempt, by: EndedBy) -> None:
+    if by is EndedBy.PRICE:
+        message = "EC2 ended an attempt here: the spot price rose above max_price"
+        _avoid(draft, attempt, message, Refused.PRICE)
+    else:
+        _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+
+
+def _avoid(
+    draft: Draft, attempt: Attempt, message: str, meaning: Refused = Refused.CAPACITY
+) -> None:
     draft.refuse(
         Refusal(
             pool=attempt.offer.pool,
             market=attempt.offer.market,
             at=draft.now,
-            meaning=Refused.CAPACITY,
+            meaning=meaning,
             message=message,
         )
     )
@@ -210,13 +238,15 @@ def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
         return
     reason = _reason(attempt, instance.ended_by)
     draft.wind_down(attempt, reason, f"its instance is shutting down ({_by(instance.ended_by)})")
-    if instance.ended_by is EndedBy.EC2:
-        _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+    if instance.ended_by is not None and instance.ended_by.interruption:
+        _avoid_taken(draft, attempt, instance.ended_by)
 
 
 def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> None:
-    if by is EndedBy.EC2 and attempt.notice is None and attempt.ending in (None, EndReason.FAULT):
-        _avoid(draft, attempt, "EC2 interrupted an attempt here without notice")
+    is_news = attempt.ending in (None, EndReason.FAULT)
+    # A notice was the news, but for one thing: that it was the price, whose cool-down is another.
+    if is_news and (by is EndedBy.PRICE or (by is EndedBy.EC2 and attempt.notice is None)):
+        _avoid_taken(draft, attempt, by)
     elif by is EndedBy.FAULT and attempt.first_step_at is None:
         # A launch that is accepted and then finds no capacity ends like this.
         _avoid(draft, attempt, "an instance ended here by a fault of EC2's before it could work")
@@ -225,7 +255,7 @@ def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) ->
     ended = advance(
         ended,
         AttemptState.ENDED,
-        end_reason=_reason(attempt, by),
+        end_reason=_end_reason(draft, attempt, by),
         cost_usd_micros=cost,
     )
     why = f"{_by(by)}; cost {usd(cost)}"
@@ -253,7 +283,7 @@ def _dearer_cost(attempt: Attempt, until: dt.datetime) -> int:
 
 
 def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
-    if by is EndedBy.EC2:
+    if by is not None and by.interruption:
         # What finished before EC2 took it has finished.
         finished = attempt.ending in (EndReason.DONE, EndReason.FAILED, EndReason.CANCELLED)
         return attempt.ending if finished and attempt.ending else EndReason.INTERRUPTED
@@ -263,9 +293,17 @@ def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
     return attempt.ending or EndReason.FAULT
 
 
+def _end_reason(draft: Draft, attempt: Attempt, by: EndedBy | None) -> EndReason:
+    """As `_reason`; one that powered itself off before anybody ordered it to may have moved."""
+    if by is EndedBy.ITSELF and attempt.ending is None and is_moved(draft, attempt):
+        return EndReason.MOVED
+    return _reason(attempt, by)
+
+
 def _by(by: EndedBy | None) -> str:
     return {
         EndedBy.EC2: "EC2 took the instance",
+        EndedBy.PRICE: "EC2 took the instance, because its spot price rose above max_price",
         EndedBy.US: "we ended the instance",
         EndedBy.ITSELF: "the instance powered itself off",
         EndedBy.FAULT: "EC2 reports a fault of its own",

@@ -9,7 +9,7 @@ import structlog
 
 from spotrunner.core.decide import decide
 from spotrunner.core.plan import Plan
-from spotrunner.core.policy import Policy
+from spotrunner.core.policy import Policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.observe import Observer
 from spotrunner.ports import Changes, Store
@@ -29,19 +29,19 @@ class Reconciler:
     """Runs rounds for one epoch. One thread only; StaleEpoch ends it."""
 
     def __init__(
-        self, *, store: Store, observer: Observer, actor: Actor, policy: Policy, epoch: int
+        self, *, store: Store, observer: Observer, actor: Actor, policies: Policies, epoch: int
     ) -> None:
         self._store = store
         self._observer = observer
         self._actor = actor
-        self._policy = policy
+        self._policies = policies
         self._epoch = epoch
         self._mail_at: dt.datetime | None = None
 
     def run_once(self) -> RoundResult:
         snapshot = self._observer.snapshot(self._epoch, self._mail_at)
         self._mail_at = snapshot.mail_at
-        plan = decide(snapshot, self._policy)
+        plan = decide(snapshot, self._policies)
         changes = Changes(
             jobs=plan.jobs,
             attempts=plan.attempts,

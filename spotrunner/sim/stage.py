@@ -17,8 +17,8 @@ from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.core.model import CommandVerb, Event, Job, JobSpec, Limits
-from spotrunner.core.policy import Policy
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy import Policies
+from spotrunner.core.policy.named import policies as all_policies
 from spotrunner.core.states import JobState
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
@@ -64,7 +64,7 @@ class Stage:
         limits: Limits | None = None,
         training: Training | None = None,
         durations: Durations | None = None,
-        policy: Policy | None = None,
+        policies: Policies | None = None,
         tick_s: int = 15,
     ) -> None:
         self.clock = VirtualClock(setup.start)
@@ -82,7 +82,7 @@ class Stage:
         )
         self.fleet = SimFleet(self.services, training, durations)
         self.regions = tuple(region.name for region in setup.regions)  # of the settings
-        self._policy = policy or Cheapest()
+        self._policies = policies or all_policies()
         self._reconciler: Reconciler | None = None
         self._is_up = False
         self._next_tick = setup.start
@@ -139,7 +139,7 @@ class Stage:
             store=self.store,
             observer=observer,
             actor=actor,
-            policy=self._policy,
+            policies=self._policies,
             epoch=self.store.lead("stage", above=mailbox.highest_epoch()),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from spotrunner.core.model import Limits, Offer, Pool
-from spotrunner.core.policy import Policy
+from spotrunner.core.policy import Policies
 from spotrunner.ports import Buckets, Clock, Heads, Mailbox, Objects, PortError, Sites, Store
 
 MIB = 1 << 20
@@ -26,7 +26,7 @@ class Deps:
     mailbox: Mailbox
     offers: Callable[[Iterable[str], Iterable[str]], tuple[Offer, ...]]
     offered: Callable[[Iterable[str], Iterable[str]], Mapping[str, frozenset[Pool] | PortError]]
-    policy: Policy
+    policies: Policies
     sites: Sites
     regions: tuple[str, ...]
     limits: Limits

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime as dt
 
-from spotrunner.core.market import candidates, within_budget
-from spotrunner.core.model import JobSpec, Offer
+from spotrunner.core.look import Outlook, Progress, look
+from spotrunner.core.model import Job, JobSpec
 from spotrunner.core.policy import Choice
+from spotrunner.core.situation import Candidate
+from spotrunner.core.states import JobState
 from spotrunner.web.deps import Deps
 
 # As far back as a refusal can matter: the longest cool-down is a day.
@@ -15,24 +17,22 @@ REFUSALS_KEPT = dt.timedelta(days=2)
 
 
 def table(deps: Deps, spec: JobSpec) -> tuple[list[dict[str, object]], Choice]:
-    """The offers of the job's market as rows, and the choice among all."""
+    """The job's offers as rows, the cheapest expected work first, and its policy's choice."""
     now = deps.clock.now()
-    offers = deps.offers(spec.regions, spec.instance_types)
-    refusals = deps.store.refusals(now - REFUSALS_KEPT)
-    found = [
-        within_budget(each, spec.budget_usd_micros, deps.limits)
-        for each in candidates(spec, offers, refusals, now, deps.limits)
-    ]
-    choice = deps.policy.choose(found)
-    rows = [
-        _row(each.offer, each.left_out, each.offer == choice.offer)
-        for each in found
-        if each.offer.market is spec.market
-    ]
-    return rows, choice
+    outlook = Outlook(
+        now=now,
+        limits=deps.limits,
+        offers=deps.offers(spec.regions, spec.instance_types),
+        refusals=deps.store.refusals(now - REFUSALS_KEPT),
+    )
+    job = Job(id=spec.name, spec=spec, state=JobState.QUEUED, submitted_at=now)
+    situation = look(job, Progress(left_usd_micros=spec.budget_usd_micros), outlook)
+    choice = deps.policies[spec.policy].choose(situation)
+    return [_row(each, each is choice.take) for each in situation.candidates], choice
 
 
-def _row(offer: Offer, left_out: str | None, chosen: bool) -> dict[str, object]:
+def _row(candidate: Candidate, chosen: bool) -> dict[str, object]:
+    offer = candidate.offer
     return {
         "region": offer.pool.region,
         "zone": offer.pool.zone,
@@ -41,5 +41,5 @@ def _row(offer: Offer, left_out: str | None, chosen: bool) -> dict[str, object]:
         "price_usd_hour": offer.price_usd_micros_hour / 1_000_000,
         "ondemand_usd_hour": offer.dearest_usd_micros_hour / 1_000_000,
         "chosen": chosen,
-        "left_out": left_out,
+        "left_out": candidate.left_out,
     }

@@ -21,7 +21,7 @@ from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
 from spotrunner.core.model import Limits, Offer, Pool
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.ports import PortError, Sites
 from spotrunner.sim.cloud import SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
@@ -148,7 +148,7 @@ def _app(behind: Behind) -> FastAPI:
             mailbox=behind.mailbox,
             offers=offers,
             offered=offered,
-            policy=Cheapest(),
+            policies=policies(),
             sites=behind.sites,
             regions=("us-east-1", "eu-west-1"),
             limits=Limits(),

@@ -35,7 +35,7 @@ from spotrunner.core.model import (
 )
 from spotrunner.core.money import billed, is_free
 from spotrunner.core.plan import Plan
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.core.states import AttemptState, JobState, advance
 from tests.build import INSTALLATION, JOB, OFFERS, T0, a_head, a_job, a_request
 
@@ -101,7 +101,7 @@ class Rounds:
             self._live(machine)
         self._report()
         self.snapshot = self._observe()
-        self.plan = decide(self.snapshot, Cheapest())
+        self.plan = decide(self.snapshot, policies())
         self._write_down()
         self._act()
 

@@ -18,7 +18,7 @@ from spotrunner.core.model import (
 )
 from spotrunner.core.money import billed, exposure
 from spotrunner.core.place import place
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.core.states import AttemptState, JobState
 from tests.build import (
     JOB,
@@ -45,7 +45,7 @@ NEED = billed(900 + 120, (), ON_DEMAND)
 
 def placed(snapshot: Snapshot) -> Draft:
     draft = Draft(snapshot)
-    place(draft, Cheapest())
+    place(draft, policies())
     return draft
 
 

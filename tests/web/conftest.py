@@ -21,7 +21,7 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, Job, Limits
-from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.policy.named import policies
 from spotrunner.daemon.board import Board
 from spotrunner.ports import PortError, Site
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
@@ -137,7 +137,7 @@ def api() -> Iterator[Api]:
             mailbox=mailbox,
             offers=board.offers,
             offered=board.offered,
-            policy=Cheapest(),
+            policies=policies(),
             sites=sites,
             regions=REGIONS,
             limits=Limits(),

@@ -1,0 +1,237 @@
+"""What a policy is told of a job: its Situation, from what the round knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from spotrunner.core.hazard import MEASURED, Hazards
+from spotrunner.core.market import candidates, expected, move_usd_micros, within_budget
+from spotrunner.core.model import (
+    Attempt,
+    Job,
+    JobSpec,
+    Limits,
+    Market,
+    Offer,
+    Pool,
+    Refusal,
+    Report,
+)
+from spotrunner.core.sight import UNSEEN, Sight, together
+from spotrunner.core.situation import Candidate, Situation
+from spotrunner.core.speed import rates, speeds
+
+# Of the changeovers that the job has seen, the longest of so many counts: a deadline that rests on
+# the mean is missed half of the time.
+CHANGEOVERS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What all jobs share: the market as it is known now."""
+
+    now: dt.datetime
+    limits: Limits
+    offers: Sequence[Offer] = ()
+    refusals: Sequence[Refusal] = ()
+    sights: Mapping[Pool, Sight] = field(default_factory=dict)
+    scores: Mapping[Pool, int] = field(default_factory=dict)
+    bands: Mapping[Pool, int] = field(default_factory=dict)
+    hazards: Hazards = MEASURED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a job is. `attempts` are its own, oldest first; `step` is HEAD's, since whatever came
+    later may still be lost; `left_usd_micros` is what its budget leaves (None: no budget)."""
+
+    attempts: Sequence[Attempt] = ()
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    step: int = 0
+    left_usd_micros: int | None = None
+
+
+def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = None) -> Situation:
+    """`on` is the attempt that serves the job, if one does."""
+    spec, now, limits = job.spec, outlook.now, outlook.limits
+    offered = candidates(spec, outlook.offers, outlook.refusals, now, limits)
+    known = speeds(spec, rates(progress.attempts, progress.reports))
+    changeover_s = changeover(progress.attempts, limits)
+    left_s = (spec.deadline_at - now).total_seconds() if spec.deadline_at else None
+    base = _fallback(spec, offered, known, _work(progress, spec, known), left_s, changeover_s)
+    work_s, work_left_s = _work(progress, spec, known, known.get(base, 1.0))
+    catch_up = _half_on_demand(offered, base) if left_s is not None else 0.0
+    pending_s = _pending(on, changeover_s, now)
+
+    def valued(each: Candidate, runs: bool = False) -> Candidate:
+        speed = known.get(each.offer.pool.instance_type, 1.0) / known.get(base, 1.0)
+        return _valued(each, job, outlook, speed, work_left_s, changeover_s, catch_up, runs)
+
+    here = _here(on, offered)
+    found = [valued(within_budget(each, progress.left_usd_micros, limits)) for each in offered]
+    found.sort(key=lambda it: (it.usd_micros_work_hour, -(it.score or 0) if it.is_spot else 0))
+    return Situation(
+        candidates=tuple(found),
+        elapsed_s=(now - job.submitted_at).total_seconds(),
+        left_s=left_s,
+        work_s=work_s,
+        work_left_s=work_left_s,
+        changeover_s=changeover_s,
+        look_s=limits.look_s,
+        on=valued(here, runs=True) if here is not None else None,
+        pending_s=pending_s,
+        together=together([each.sight for each in found if each.is_spot]),
+        hazards=outlook.hazards,
+    )
+
+
+# -- time --------------------------------------------------------------------------------------
+
+
+def changeover(attempts: Sequence[Attempt], limits: Limits) -> float:
+    """Seconds from the request of a launch to its first step, as this job has seen them; the
+    limits' own until then."""
+    seen = [changed for each in attempts if (changed := changeover_of(each)) is not None]
+    return max(seen[-CHANGEOVERS:], default=float(limits.changeover_s))
+
+
+def changeover_of(attempt: Attempt) -> float | None:
+    """Of one attempt; None where it never made a step."""
+    if attempt.first_step_at is None:
+        return None
+    return max(
+        0.0, (attempt.first_step_at - (attempt.sent_at or attempt.intent_at)).total_seconds()
+    )
+
+
+def _pending(on: Attempt | None, changeover_s: float, now: dt.datetime) -> float:
+    if on is None or on.first_step_at is not None:
+        return 0.0
+    gone_s = (now - (on.sent_at or on.intent_at)).total_seconds()
+    return max(0.0, changeover_s - gone_s)
+
+
+# -- work --------------------------------------------------------------------------------------
+
+
+def _work(
+    progress: Progress, spec: JobSpec, known: Mapping[str, float], speed: float | None = None
+) -> tuple[float | None, float | None]:
+    """Seconds in all and left, at this speed (None: at that of the job's first type). Measured
+    progress is believed before the user's estimate."""
+    first = known[spec.instance_types[0]]
+    speed = speed or first
+    is_measured = bool(rates(progress.attempts, progress.reports))
+    total = _total_steps(progress)
+    if is_measured and total is not None:
+        return total / speed, max(0, total - progress.step) / speed
+    if spec.work_s is None:
+        return None, None
+    work_s = spec.work_s * first / speed
+    done_s = progress.step / speed if is_measured else 0.0
+    return work_s, max(0.0, work_s - done_s)
+
+
+def _total_steps(progress: Progress) -> int | None:
+    for attempt in reversed(progress.attempts):
+        report = progress.reports.get(attempt.id)
+        total = (report.total_steps if report else None) or attempt.total_steps
+        if total is not None:
+            return total
+    return None
+
+
+# -- offers ------------------------------------------------------------------------------------
+
+
+def _fallback(
+    spec: JobSpec,
+    offered: Sequence[Candidate],
+    known: Mapping[str, float],
+    work: tuple[float | None, float | None],
+    left_s: float | None,
+    changeover_s: float,
+) -> str:
+    """The type whose on-demand offer the deadline rests on: the cheapest by work of those that are
+    fast enough, else the fastest. Work counts in its seconds."""
+    on_demand = [each for each in offered if not each.is_spot]
+    # What cannot be had now cannot be rested on, while there is another.
+    on_demand = [each for each in on_demand if each.left_out is None] or on_demand
+    if not on_demand:
+        return spec.instance_types[0]
+
+    def speed(each: Candidate) -> float:
+        return known[each.offer.pool.instance_type]
+
+    def is_in_time(each: Candidate) -> bool:
+        if left_s is None or work[1] is None:
+            return True
+        needs_s = work[1] * known[spec.instance_types[0]] / speed(each)
+        return needs_s + changeover_s <= left_s
+
+    in_time = [each for each in on_demand if is_in_time(each)]
+    if not in_time:
+        return max(on_demand, key=speed).offer.pool.instance_type
+    cheapest = min(in_time, key=lambda each: each.offer.price_usd_micros_hour / speed(each))
+    return cheapest.offer.pool.instance_type
+
+
+def _half_on_demand(offered: Sequence[Candidate], base: str) -> float:
+    """What an hour that a loss costs is made up for at: on-demand, half of the time (fitted on the
+    traces of docs/policy.md)."""
+    prices = [
+        each.offer.dearest_usd_micros_hour
+        for each in offered
+        if each.offer.pool.instance_type == base
+    ]
+    return min(prices, default=0) / 2
+
+
+def _here(on: Attempt | None, offered: Sequence[Candidate]) -> Candidate | None:
+    """Where the job runs, at today's price; whatever keeps others from there does not matter."""
+    if on is None:
+        return None
+    same = (each for each in offered if is_same_place(each.offer, on.offer))
+    return dataclasses.replace(next(same, Candidate(offer=on.offer)), left_out=None)
+
+
+def is_same_place(one: Offer, other: Offer) -> bool:
+    return one.pool == other.pool and one.market is other.market
+
+
+def _valued(
+    each: Candidate,
+    job: Job,
+    outlook: Outlook,
+    speed: float,
+    work_left_s: float | None,
+    changeover_s: float,
+    catch_up: float,
+    runs: bool,
+) -> Candidate:
+    pool = each.offer.pool
+    sight = outlook.sights.get(pool, UNSEEN) if each.is_spot else UNSEEN
+    if runs and each.is_spot:
+        sight = dataclasses.replace(sight, up=True, was_up=True)
+    work_hour = expected(
+        each.offer,
+        sight,
+        outlook.hazards,
+        speed=speed,
+        work_left_s=work_left_s,
+        changeover_s=changeover_s,
+        catch_up_usd_micros_hour=catch_up,
+        move_usd_micros=move_usd_micros(job.spec, pool.region),
+        runs=runs,
+    )
+    return dataclasses.replace(
+        each,
+        sight=sight,
+        speed=speed,
+        usd_micros_work_hour=work_hour,
+        score=outlook.scores.get(pool) if each.offer.market is Market.SPOT else None,
+        band=outlook.bands.get(pool) if each.offer.market is Market.SPOT else None,
+    )
