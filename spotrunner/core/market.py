@@ -26,11 +26,13 @@ def candidates(
     limits: Limits,
 ) -> tuple[Candidate, ...]:
     """Every offer of the job's types and regions, cheapest first, with the reason of each that
-    cannot be taken."""
+    cannot be taken. A job that wants no spot has no spot offers."""
     wanted = [
         offer
         for offer in offers
-        if offer.pool.region in spec.regions and offer.pool.instance_type in spec.instance_types
+        if offer.pool.region in spec.regions
+        and offer.pool.instance_type in spec.instance_types
+        and (spec.market is Market.SPOT or offer.market is Market.ON_DEMAND)
     ]
     hinted = _hinted_zones(refusals, now, limits)
     wanted.sort(
@@ -97,8 +99,6 @@ def _hinted_zones(
 def _left_out(
     spec: JobSpec, offer: Offer, refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
 ) -> str | None:
-    if spec.market is Market.ON_DEMAND and offer.market is Market.SPOT:
-        return f"the job asks for {spec.market.value}"
     bid = spec.max_price_usd_micros
     if bid is not None and offer.market is Market.SPOT and offer.price_usd_micros_hour > bid:
         return f"its {usd(offer.price_usd_micros_hour)}/h are above max_price, {usd(bid)}/h"

@@ -145,29 +145,36 @@ def sights(
 def _sight(seen: Sequence[Spell], now: dt.datetime, fresh_s: float, prior_share: float) -> Sight:
     track = Track(prior_share)
     at: dt.datetime | None = None
-    up_now: bool | None = None
+    last: Spell | None = None
     for spell in seen:
         if spell.end < now - FORGOTTEN_AFTER:
             continue
-        if at is not None and spell.begin > at:
-            track.pass_time((spell.begin - at).total_seconds(), None)
+        if at is not None and last is not None and spell.begin > at:
+            _between(track, last, (spell.begin - at).total_seconds(), fresh_s)
+        # Two of ours in one pool show the same time once.
+        begin = spell.begin if at is None else max(at, spell.begin)
         if spell.up:
             track.see_begin()
-            # Two of ours in one pool show the same time once.
-            begin = spell.begin if at is None else max(at, spell.begin)
             track.pass_time(max(0.0, (spell.end - begin).total_seconds()), True)
-            if spell.taken:
-                track.see(False)
-            up_now = None if spell.taken or spell.end < now else True
-        else:
+        if spell.taken or not spell.up:
             track.see(False)
-            up_now = None
-        if (spell.taken or not spell.up) and (now - spell.end).total_seconds() < fresh_s:
-            up_now = False
-        at = spell.end if at is None else max(at, spell.end)
-    if at is not None and now > at:
-        track.pass_time((now - at).total_seconds(), None)
-    return track.sight(up_now)
+        at, last = max(begin, spell.end), spell
+    if at is None or last is None:
+        return track.sight(None)
+    gone_s = (now - at).total_seconds()
+    _between(track, last, gone_s, fresh_s)
+    if last.up and not last.taken:
+        return track.sight(True if gone_s <= 0 else None)
+    return track.sight(False if gone_s < fresh_s else None)
+
+
+def _between(track: Track, last: Spell, seconds: float, fresh_s: float) -> None:
+    """Time in which nobody looked. A pool that was down stays down for a while, as far as anybody
+    would bet."""
+    is_down = last.taken or not last.up
+    down_s = min(seconds, fresh_s) if is_down else 0.0
+    track.pass_time(down_s, False)
+    track.pass_time(max(0.0, seconds - down_s), None)
 
 
 def together(each: Sequence[Sight]) -> Sight:

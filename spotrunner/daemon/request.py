@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spotrunner.core.boot import Boot, user_data
 from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_token
-from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Pool, Refused
+from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Market, Pool, Refused
 from spotrunner.ports import Image, LaunchRefused, Objects, Sites, Store
 
 # The archive's URL has to live as long as a launch may be sent again, and a slow boot after it. It
@@ -59,6 +59,7 @@ class RequestMaker:
             ),
             security_group_ids=site.security_group_ids,
             instance_profile=site.instance_profile,
+            max_price_usd_micros=_bid(job.spec, attempt),
         )
 
     def _image(self, spec: JobSpec, pool: Pool) -> Image:
@@ -77,3 +78,7 @@ class RequestMaker:
             first_step_s=attempt.first_paid_s,
             endpoint_url=self.endpoint_url,
         )
+
+
+def _bid(spec: JobSpec, attempt: Attempt) -> int | None:
+    return spec.max_price_usd_micros if attempt.offer.market is Market.SPOT else None

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from spotrunner.core.hazard import MEASURED, run_hours
 from spotrunner.core.market import (
     Candidate,
     candidates,
     cooldown_s,
+    expected,
+    horizon_h,
+    move_usd_micros,
     price_at,
     quota_family,
     spot_and_on_demand,
     within_budget,
 )
-from spotrunner.core.model import Limits, Market, Refusal, Refused
+from spotrunner.core.model import DataSource, Limits, Market, Offer, Refusal, Refused
+from spotrunner.core.sight import Sight
 from tests.build import a_pool, a_quote, a_refusal, a_spec, an_offer, at
 
 LIMITS = Limits()
@@ -30,7 +37,7 @@ SPEC = a_spec(instance_types=("g4dn.xlarge", "g5.xlarge", "p3.2xlarge"))
 
 def free(*refusals: Refusal, now_s: float = 10) -> list[str]:
     found = candidates(SPEC, OFFERS, refusals, at(now_s), LIMITS)
-    return [str(c.offer.pool) for c in found if c.left_out is None]
+    return [str(c.offer.pool) for c in found if c.left_out is None and c.is_spot]
 
 
 def test_the_cheapest_comes_first() -> None:
@@ -49,10 +56,145 @@ def test_only_the_jobs_types_and_regions_are_candidates() -> None:
     assert [str(c.offer.pool) for c in found] == ["us-east-1a/g5.xlarge"]
 
 
-def test_the_other_market_is_named_and_left_out() -> None:
-    found = candidates(SPEC, OFFERS, (), at(0), LIMITS)
-    other = [c for c in found if c.offer.market is Market.ON_DEMAND]
-    assert [c.left_out for c in other] == ["the job asks for spot"]
+@pytest.mark.parametrize(
+    ("market", "offered"),
+    [(Market.SPOT, {Market.SPOT, Market.ON_DEMAND}), (Market.ON_DEMAND, {Market.ON_DEMAND})],
+)
+def test_a_spot_job_may_fall_back_and_an_on_demand_job_sees_no_spot(
+    market: Market, offered: set[Market]
+) -> None:
+    spec = dataclasses.replace(SPEC, market=market)
+    found = candidates(spec, OFFERS, (), at(0), LIMITS)
+    assert {each.offer.market for each in found} == offered
+
+
+# -- bids --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bid", "left_out"),
+    [
+        (None, None),
+        (160_000, None),
+        (159_999, "its 0.1600 USD/h are above max_price, 0.1600 USD/h"),
+        (1_000, "its 0.1600 USD/h are above max_price, 0.0010 USD/h"),
+    ],
+)
+def test_what_costs_more_than_the_bid_is_left_out(bid: int | None, left_out: str | None) -> None:
+    spec = a_spec(max_price_usd_micros=bid)
+    (found,) = candidates(spec, [an_offer()], (), at(0), LIMITS)
+    assert found.left_out == left_out
+
+
+def test_a_bid_is_for_spot_only() -> None:
+    spec = a_spec(max_price_usd_micros=1_000)
+    offers = [an_offer(market=Market.ON_DEMAND, price=526_000)]
+    assert [each.left_out for each in candidates(spec, offers, (), at(0), LIMITS)] == [None]
+
+
+# -- another region ----------------------------------------------------------------------------
+
+SHORT = "two zones of us-east-1 had no capacity just now: another region is tried first"
+THREE = tuple(an_offer(f"us-east-1{zone}") for zone in "abc")
+
+
+def two_refused(at_s: float = 0, **changes: Any) -> tuple[Refusal, ...]:
+    return tuple(a_refusal(f"us-east-1{zone}", at_s=at_s, **changes) for zone in "ab")
+
+
+def left_out(refusals: Sequence[Refusal], offers: Sequence[Offer], now_s: float = 10) -> set[str]:
+    found = candidates(a_spec(), offers, refusals, at(now_s), LIMITS)
+    return {each.offer.pool.zone for each in found if each.left_out == SHORT}
+
+
+@pytest.mark.parametrize(
+    ("refusals", "short"),
+    [
+        (two_refused(), {"us-east-1c"}),
+        (two_refused()[:1], set()),  # one zone says nothing of the others
+        (two_refused()[:1] * 2, set()),  # nor does one that refuses twice
+        (two_refused(market=Market.ON_DEMAND), set()),  # nor on-demand of spot
+        (two_refused(meaning=Refused.PRICE), set()),
+    ],
+)
+def test_after_two_zones_the_next_try_is_another_region(
+    refusals: Sequence[Refusal], short: set[str]
+) -> None:
+    assert left_out(refusals, (*THREE, an_offer("eu-west-1a"))) == short
+
+
+def test_with_one_region_only_its_third_zone_is_tried() -> None:
+    assert left_out(two_refused(), THREE) == set()
+    refusals = (*two_refused(), a_refusal("eu-west-1a"))
+    assert left_out(refusals, (*THREE, an_offer("eu-west-1a"))) == set()
+
+
+def test_a_short_region_is_tried_again_after_the_cool_down() -> None:
+    offers = (*THREE, an_offer("eu-west-1a"))
+    ends_s = LIMITS.capacity_cooldown_s
+    assert left_out(two_refused(), offers, ends_s - 1) == {"us-east-1c"}
+    assert left_out(two_refused(), offers, ends_s) == set()
+
+
+# -- expected cost of work ---------------------------------------------------------------------
+
+ALWAYS = Sight(up=True, was_up=True, age_s=10**6, share=0.98)
+YOUNG = Sight(up=True, was_up=True, age_s=400, share=0.2)
+
+
+def worth(offer: Offer | None = None, sight: Sight = ALWAYS, **changes: Any) -> float:
+    fields: dict[str, Any] = {"speed": 1.0, "work_left_s": 8 * 3600, "changeover_s": 360}
+    return expected(offer or an_offer(), sight, MEASURED, **{**fields, **changes})
+
+
+def test_on_demand_pays_one_changeover_over_the_work() -> None:
+    offer = an_offer(market=Market.ON_DEMAND, price=500_000)
+    assert worth(offer) == pytest.approx(500_000 * (1 + 0.1 / 8))
+
+
+def test_where_it_runs_the_launch_is_paid_already() -> None:
+    offer = an_offer(market=Market.ON_DEMAND, price=500_000)
+    assert worth(offer, runs=True, move_usd_micros=10**6) == 500_000
+
+
+def test_a_young_pool_pays_its_launches_more_often() -> None:
+    hours = run_hours(MEASURED, 400, 0.2, 8.0)
+    assert hours < 1.5
+    assert worth(sight=YOUNG) == pytest.approx(160_000 * (1 + 0.1 / hours))
+    assert worth(sight=YOUNG) > worth(sight=ALWAYS)
+
+
+def test_twice_the_speed_is_half_the_price() -> None:
+    assert worth(speed=2.0) == pytest.approx(worth() / 2)
+
+
+def test_losses_are_caught_up_at_another_price() -> None:
+    hours = run_hours(MEASURED, 400, 0.2, 8.0)
+    more = worth(sight=YOUNG, catch_up_usd_micros_hour=263_000) - worth(sight=YOUNG)
+    assert more == pytest.approx(0.1 * 263_000 / hours)
+
+
+def test_moving_the_data_is_paid_with_every_launch() -> None:
+    hours = run_hours(MEASURED, 400, 0.2, 8.0)
+    more = worth(sight=YOUNG, move_usd_micros=2_000_000) - worth(sight=YOUNG)
+    assert more == pytest.approx(2_000_000 / hours)
+
+
+def test_data_of_another_region_costs_by_the_gigabyte() -> None:
+    data = (
+        DataSource(source="s3://a/b/", target="b", bytes=100 * 10**9, region="us-east-1"),
+        DataSource(source="s3://a/c/", target="c", bytes=50 * 10**9, region="eu-west-1"),
+        DataSource(source="s3://a/d/", target="d"),
+    )
+    spec = a_spec(data=data)
+    assert move_usd_micros(spec, "us-east-1") == 1_000_000
+    assert move_usd_micros(spec, "eu-west-1") == 2_000_000
+    assert move_usd_micros(spec, "sa-east-1") == 3_000_000
+
+
+@pytest.mark.parametrize(("work_s", "hours"), [(None, 8), (60, 1), (7200, 2), (10**6, 12)])
+def test_a_launch_is_spread_over_the_work_that_is_left(work_s: float | None, hours: float) -> None:
+    assert horizon_h(work_s) == hours
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from spotrunner.core.model import (
     InstanceState,
     Limits,
     Market,
+    Notice,
     Pause,
     Phase,
+    Refused,
     Report,
     Snapshot,
 )
@@ -520,3 +522,35 @@ def test_a_round_that_learns_nothing_says_nothing() -> None:
     draft = settled(a_running_snapshot())
     assert not draft.plan().events
     assert not draft.plan().attempts
+
+
+# -- what a policy learns ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(None, 10.0), (10.9, 10.0), (11.1, 11.1), (8.9, 8.9), (5.0, 5.0)]
+)
+def test_the_pace_is_kept_where_it_is_news(told: float | None, kept: float) -> None:
+    attempt = an_attempt(steps_per_s=10.0, total_steps=1000)
+    report = a_report(steps_per_s=told, total_steps=None)
+    draft = after(settle, a_running_snapshot(attempt=attempt, reports=(report,)))
+    assert draft.attempts[f"{JOB}.1"].steps_per_s == kept
+    assert draft.attempts[f"{JOB}.1"].total_steps == 1000
+
+
+@pytest.mark.parametrize("state", [InstanceState.ENDING, InstanceState.ENDED])
+@pytest.mark.parametrize("notice", [None, a_notice(700)])
+def test_an_end_by_price_is_an_interruption_with_a_cool_down_of_its_own(
+    state: InstanceState, notice: Notice | None
+) -> None:
+    before = AttemptState.INTERRUPTED if notice else AttemptState.RUNNING
+    attempt = an_attempt(1, before, notice=notice)
+    off = an_instance(attempt, state, ended_s=590, ended_by=EndedBy.PRICE)
+    snapshot = a_running_snapshot(attempt=attempt, instances=(off,), reports=())
+    draft = after(settle, snapshot)
+    changed = draft.attempts[f"{JOB}.1"]
+    if state is InstanceState.ENDED:
+        assert changed.end_reason is EndReason.INTERRUPTED
+        assert changed.cost_usd_micros == 0  # in its first hour
+    if state is InstanceState.ENDED or notice is None:
+        assert [it.meaning for it in draft.refusals] == [Refused.PRICE]

@@ -10,7 +10,7 @@ import pytest
 
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
-from spotrunner.core.model import Attempt, LaunchRequest, Limits, Refused
+from spotrunner.core.model import Attempt, LaunchRequest, Limits, Market, Refused
 from spotrunner.core.states import AttemptState
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.ports import Image, LaunchRefused, Misconfigured, Site
@@ -106,3 +106,12 @@ def test_a_zone_without_a_subnet_closes_no_other_zone() -> None:
 def test_a_type_without_an_image_is_the_regions_matter() -> None:
     with pytest.raises(Misconfigured):
         request(pending("us-east-1d", "p3.2xlarge"))
+
+
+def test_a_bid_goes_with_spot_and_never_with_on_demand() -> None:
+    spot, on_demand = pending("us-east-1a"), pending("us-east-1a")
+    dear = dataclasses.replace(on_demand.offer, market=Market.ON_DEMAND)
+    bid = {"max_price_usd_micros": 300_000}
+    assert request(spot, **bid).max_price_usd_micros == 300_000
+    assert request(dataclasses.replace(on_demand, offer=dear), **bid).max_price_usd_micros is None
+    assert request(spot).max_price_usd_micros is None
