@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import botocore.exceptions
 
 from spotrunner.adapters.aws.cloud import parse_instance
+from spotrunner.adapters.aws.ends import SpotEnds
 from spotrunner.adapters.aws.errors import by_meaning, launch_by_meaning
+from spotrunner.adapters.aws.prices import SCORED_TYPES
 from spotrunner.core.catalogue import TYPES
 from spotrunner.core.ids import TAG_INSTALLATION
 from spotrunner.core.model import Instance, LaunchRequest, Market, Pool, Quote
@@ -22,11 +24,12 @@ from spotrunner.sim.values import (
     LostAnswer,
     Region,
     RunRequest,
+    SpotRequestRecord,
 )
 from spotrunner.sim.world import World
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef, SpotInstanceRequestTypeDef
 
 
 class VirtualClock:
@@ -55,6 +58,7 @@ class SimCloud:
     def __init__(self, world: World, clock: Clock) -> None:
         self._world = world
         self._clock = clock
+        self._ends = SpotEnds(self._spot_requests)
 
     def launch(self, request: LaunchRequest) -> Launched:
         with launch_by_meaning(), _on_the_wire("RunInstances"):
@@ -70,7 +74,7 @@ class SimCloud:
     def by_id(self, region: str, instance_id: str) -> Instance:
         with by_meaning(), _on_the_wire("DescribeInstances"):
             (record,) = self._world.describe(self._clock.now(), region, [instance_id])
-        return instance(record)
+        return self._ends.named(region, [instance(record)])[0]
 
     def terminate(self, region: str, instance_ids: Sequence[str]) -> None:
         # EC2 refuses a whole call for one id that it does not know, so each goes by itself.
@@ -81,7 +85,16 @@ class SimCloud:
     def _described(self, region: str, filters: Mapping[str, Sequence[str]]) -> tuple[Instance, ...]:
         with by_meaning(), _on_the_wire("DescribeInstances"):
             records = self._world.describe(self._clock.now(), region, filters=filters)
-        return tuple(instance(record) for record in records)
+        return self._ends.named(region, [instance(record) for record in records])
+
+    def _spot_requests(
+        self, region: str, instance_ids: Sequence[str]
+    ) -> list[SpotInstanceRequestTypeDef]:
+        with by_meaning(), _on_the_wire("DescribeSpotInstanceRequests"):
+            records = self._world.spot_requests(
+                self._clock.now(), region, filters={"instance-id": instance_ids}
+            )
+        return [spot_request(record) for record in records]
 
 
 class SimPrices:
@@ -114,6 +127,25 @@ class SimPrices:
             self._world.admit(self._clock.now(), region, "GetProducts")
         prices = self._world.setup.on_demand_usd_micros
         return {kind: prices[region, kind] for kind in instance_types if (region, kind) in prices}
+
+    def zones(self, region: str) -> Mapping[str, str]:
+        action = "DescribeAvailabilityZones"
+        with by_meaning(), _on_the_wire(action):
+            self._world.admit(self._clock.now(), region, action)
+        return {zone.name: zone.id for zone in self._world.pools.region(region).zones}
+
+    def scores(
+        self, regions: Sequence[str], instance_types: Sequence[str]
+    ) -> Mapping[tuple[str, str], int]:
+        if len(set(instance_types)) < SCORED_TYPES:
+            raise ValueError(f"scores need {SCORED_TYPES} instance types at least")
+        if not regions:
+            return {}
+        with by_meaning(), _on_the_wire("GetSpotPlacementScores"):
+            rows = self._world.placement_scores(
+                self._clock.now(), min(regions), instance_types, regions
+            )
+        return {(row.region, row.zone_id): row.score for row in rows}
 
 
 class SimSites:
@@ -153,6 +185,7 @@ class SimSites:
 
 def run_request(request: LaunchRequest) -> RunRequest:
     """A launch as the AWS adapter would send it."""
+    spot = request.market is Market.SPOT
     return RunRequest(
         region=request.pool.region,
         instance_type=request.pool.instance_type,
@@ -171,6 +204,7 @@ def run_request(request: LaunchRequest) -> RunRequest:
         instance_metadata_tags=True,
         disk_gib=request.disk_gib,
         disk_device=request.root_device,
+        max_price_usd_micros=request.max_price_usd_micros if spot else None,
     )
 
 
@@ -191,6 +225,14 @@ def instance(record: InstanceRecord) -> Instance:
         found["StateReason"] = {"Code": record.reason.code, "Message": record.reason.message}
         found["StateTransitionReason"] = record.reason.transition
     return parse_instance(record.pool.region, found)
+
+
+def spot_request(record: SpotRequestRecord) -> SpotInstanceRequestTypeDef:
+    """Of a listed spot request, what the AWS adapter looks at."""
+    return {
+        "InstanceId": record.instance_id,
+        "Status": {"Code": record.status_code, "Message": record.status_message},
+    }
 
 
 # -- errors ------------------------------------------------------------------------------------

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from spotrunner.core.model import Market, Pool
 from spotrunner.sim import refusals
-from spotrunner.sim.values import PriceRow, Region, Setup, TypeFacts, Zone
+from spotrunner.sim.values import PriceRow, Region, ScoreRow, Setup, TypeFacts, Zone
 
 # EC2 keeps 90 days of spot prices.
 _HISTORY = dt.timedelta(days=90)
+
+# Placement scores. EC2's own: the best ten zones of a question, and always low for few types. Ours,
+# since EC2 says nothing of how it reckons: what counts is now, then the share of the last day.
+_ZONES_SCORED = 10
+_FEWEST_TYPES = 3
+_LOW_SCORE = 3
+_SCORED_PAST = dt.timedelta(days=1)
 
 
 class Pools:
@@ -117,6 +125,46 @@ class Pools:
         steps = self._capacity.get(pool)
         edge = steps.next_where(after, lambda up: not up) if steps else None
         return edge[0] if edge else None
+
+    def share_up(self, pool: Pool, start: dt.datetime, end: dt.datetime) -> float:
+        """The share of a time that the weather gave the pool spot capacity, 0 to 1."""
+        steps = self._capacity.get(pool)
+        if steps is None:
+            return 1.0
+        inside = [(at, up) for at, up in steps.since(start, end) if at > start]
+        up_s = sum(
+            (until - at).total_seconds()
+            for (at, up), (until, _) in itertools.pairwise(
+                [(start, steps.at(start)), *inside, (end, False)]
+            )
+            if up
+        )
+        return up_s / (end - start).total_seconds()
+
+    def scores(
+        self, regions: Sequence[str], instance_types: Sequence[str], at: dt.datetime
+    ) -> list[ScoreRow]:
+        """EC2's placement scores for one instance of any of these types in a single zone, the best
+        first. Raises ApiError for an unknown region; types that are not sold here are types."""
+        most = 10 if len(set(instance_types)) >= _FEWEST_TYPES else _LOW_SCORE
+        rows = [
+            ScoreRow(region=region.name, zone_id=zone.id, score=min(most, max(scores)))
+            for region in (self.region(name) for name in dict.fromkeys(regions))
+            for zone in region.zones
+            if (scores := list(self._scores(region, zone, instance_types, at)))
+        ]
+        rows.sort(key=lambda row: (-row.score, row.region, row.zone_id))
+        return rows[:_ZONES_SCORED]
+
+    def _scores(
+        self, region: Region, zone: Zone, instance_types: Sequence[str], at: dt.datetime
+    ) -> Iterator[int]:
+        for kind in instance_types:
+            pool = Pool(region=region.name, zone=zone.name, instance_type=kind)
+            if pool in self._prices:
+                share = self.share_up(pool, at - _SCORED_PAST, at)
+                up = self.has_capacity(pool, Market.SPOT, at)
+                yield round(4 + 6 * share if up else 1 + 2 * share)
 
     def slots(self, pool: Pool) -> int:
         return self.setup.slots.get(pool, self.setup.default_slots)

@@ -71,6 +71,9 @@ _OFFERED: Mapping[str, tuple[str, ...]] = {
     "eu-west-1b": (G4DN, T3),
 }
 
+_EVER_FROM = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
+_EVER_TO = dt.datetime.max.replace(tzinfo=dt.timezone.utc)
+
 # How good a zone is for a type, from the worst to the best measured (weather.Climate.quality).
 _QUALITY: Mapping[str, tuple[float, float]] = {
     G4DN: (0.45, 1.0),
@@ -89,10 +92,10 @@ def lab_setup(
     manners: Manners = LIGHT,
     reclaims: bool = False,
 ) -> Setup:
-    """Three regions with synthetic prices of the days before and after `start`, and capacity that
-    comes and goes. With `reclaims` a pool that loses its capacity takes its instances; without,
-    it only refuses launches. One g4dn pool in each of two regions never dries up, so that whoever
-    waits in front of the lab gets an instance with every seed."""
+    """Three regions with synthetic weather of the days before and after `start`: prices, and
+    capacity that comes and goes. With `reclaims` a pool that loses its capacity takes its
+    instances; without, it only refuses launches. One g4dn pool in each of two regions never dries
+    up, so that whoever waits in front of the lab gets an instance with every seed."""
     regions = tuple(_region(name) for name in _ZONES)
     dice = random.Random(f"{seed}/weather")
     climates = [
@@ -106,6 +109,9 @@ def lab_setup(
     begin = start - dt.timedelta(days=days_before)
     end = start + dt.timedelta(days=days_after)
     open_pools = capacity(dice, climates, start, end)
+    # Dice of its own: what was before `start` changes nothing of what comes.
+    past = capacity(random.Random(f"{seed}/past"), climates, begin, start)
+    open_pools = {pool: _joined(past[pool], steps, start) for pool, steps in open_pools.items()}
     for pool in _always_open(dice, regions):
         open_pools[pool] = Steps([(start, True)])
     return Setup(
@@ -174,6 +180,11 @@ def _pools(regions: Iterable[Region]) -> list[Pool]:
         for zone in region.zones
         for kind in _OFFERED[zone.name]
     ]
+
+
+def _joined(past: Steps[bool], future: Steps[bool], start: dt.datetime) -> Steps[bool]:
+    before = [(at, up) for at, up in past.since(_EVER_FROM, start) if at < start]
+    return Steps([*before, *future.since(start, _EVER_TO)])
 
 
 def _always_open(dice: random.Random, regions: tuple[Region, ...]) -> list[Pool]:

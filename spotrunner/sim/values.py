@@ -283,6 +283,15 @@ class PriceRow:
     product: str = "Linux/UNIX"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """EC2's placement score of a zone, 1 to 10."""
+
+    region: str
+    zone_id: str
+    score: int
+
+
 class Kind(str, enum.Enum):
     """What can happen to an instance. One that ends while pending was never STARTED."""
 

@@ -30,6 +30,7 @@ from spotrunner.sim.values import (
     LostAnswer,
     PriceRow,
     RunRequest,
+    ScoreRow,
     Setup,
     SpotRequestRecord,
     Stage,
@@ -207,6 +208,14 @@ class World:
             if (not types or pool.instance_type in types) and (not zones or pool.zone in zones)
         ]
         return tuple(self.pools.history(pools, start or self.now, end or self.now, self.now))
+
+    def placement_scores(
+        self, now: dt.datetime, region: str, types: Sequence[str], regions: Sequence[str]
+    ) -> tuple[ScoreRow, ...]:
+        """GetSpotPlacementScores, asked in `region` for single zones of `regions`, for one instance
+        of any of the types: the best ten, the best first."""
+        self.admit(now, region, "GetSpotPlacementScores")
+        return tuple(self.pools.scores(regions, types, self.now))
 
     # -- inside the instances --------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spotrunner.adapters.aws.cloud import Ec2Cloud
-from spotrunner.adapters.aws.prices import AwsPrices, hourly, usd_micros
+from spotrunner.adapters.aws.prices import AwsPrices, hourly, price_usd_micros
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import IMAGE_NAME, KEPT_S, AwsSites, choose_subnets
 from spotrunner.core.ids import TAG_SUBNET
@@ -73,7 +73,7 @@ def test_prices_that_do_not_come_are_unavailable(lab: Lab) -> None:
     ("usd", "micros"), [("0.526", 526_000), ("0.1578000000", 157_800), ("0.0000001", 1), ("3", 3e6)]
 )
 def test_dollars_in_decimals_are_micro_dollars(usd: str, micros: int) -> None:
-    assert usd_micros(usd) == micros
+    assert price_usd_micros(usd) == micros
 
 
 def test_of_a_product_only_hours_in_dollars_count() -> None:

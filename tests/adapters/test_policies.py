@@ -89,12 +89,15 @@ def listed(value: str | list[str]) -> list[str]:
 
 def test_the_calls_of_the_adapters_are_found() -> None:
     assert called() == {
+        "ec2:DescribeAvailabilityZones",
         "ec2:DescribeImages",
         "ec2:DescribeInstanceTypeOfferings",
         "ec2:DescribeInstances",
         "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSpotInstanceRequests",
         "ec2:DescribeSpotPriceHistory",
         "ec2:DescribeSubnets",
+        "ec2:GetSpotPlacementScores",
         "ec2:RunInstances",
         "ec2:TerminateInstances",
         "pricing:GetProducts",

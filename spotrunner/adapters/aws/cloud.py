@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spotrunner.adapters.aws.ends import SpotEnds
 from spotrunner.adapters.aws.errors import by_meaning, ended_by, launch_by_meaning
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB
@@ -14,7 +15,7 @@ from spotrunner.core.model import Instance, InstanceState, LaunchRequest, Market
 from spotrunner.ports import Launched, NotFound
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef, SpotInstanceRequestTypeDef
 
 # EC2's limit for ids in one call.
 TERMINATED_AT_ONCE = 1_000
@@ -25,6 +26,7 @@ LISTED_AT_ONCE = 1_000
 class Ec2Cloud:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
+        self._ends = SpotEnds(self._spot_requests)
 
     def launch(self, request: LaunchRequest) -> Launched:
         client = self._aws.launcher(request.pool.region)
@@ -34,17 +36,17 @@ class Ec2Cloud:
         return Launched(instance_id=instance["InstanceId"], at=instance["LaunchTime"])
 
     def instances(self, region: str, installation: str) -> tuple[Instance, ...]:
-        return tuple(self._listed(region, f"tag:{TAG_INSTALLATION}", installation))
+        return self._listed(region, f"tag:{TAG_INSTALLATION}", installation)
 
     def by_token(self, region: str, client_token: str) -> tuple[Instance, ...]:
-        return tuple(self._listed(region, "client-token", client_token))
+        return self._listed(region, "client-token", client_token)
 
     def by_id(self, region: str, instance_id: str) -> Instance:
         with by_meaning():
             answer = self._aws.ec2(region).describe_instances(InstanceIds=[instance_id])
         for reservation in answer["Reservations"]:
             for instance in reservation["Instances"]:
-                return parse_instance(region, instance)
+                return self._ends.named(region, [parse_instance(region, instance)])[0]
         raise NotFound(f"no instance {instance_id} in {region}")
 
     def terminate(self, region: str, instance_ids: Sequence[str]) -> None:
@@ -66,7 +68,10 @@ class Ec2Cloud:
         with by_meaning():
             self._aws.ec2(region).terminate_instances(InstanceIds=instance_ids)
 
-    def _listed(self, region: str, name: str, value: str) -> Iterator[Instance]:
+    def _listed(self, region: str, name: str, value: str) -> tuple[Instance, ...]:
+        return self._ends.named(region, list(self._described(region, name, value)))
+
+    def _described(self, region: str, name: str, value: str) -> Iterator[Instance]:
         with by_meaning():
             pages = self._aws.ec2(region).get_paginator("describe_instances")
             for page in pages.paginate(
@@ -76,6 +81,17 @@ class Ec2Cloud:
                 for reservation in page["Reservations"]:
                     for instance in reservation["Instances"]:
                         yield parse_instance(region, instance)
+
+    def _spot_requests(
+        self, region: str, instance_ids: Sequence[str]
+    ) -> Iterator[SpotInstanceRequestTypeDef]:
+        with by_meaning():
+            pages = self._aws.aside(region).get_paginator("describe_spot_instance_requests")
+            for page in pages.paginate(
+                Filters=[{"Name": "instance-id", "Values": list(instance_ids)}],
+                PaginationConfig={"PageSize": LISTED_AT_ONCE},
+            ):
+                yield from page["SpotInstanceRequests"]
 
 
 # -- the request -------------------------------------------------------------------------------
@@ -112,15 +128,24 @@ def run_instances_arguments(request: LaunchRequest) -> dict[str, Any]:
     if request.instance_profile is not None:
         arguments["IamInstanceProfile"] = _profile(request.instance_profile)
     if spot:
-        # No MaxPrice: we pay the going price, never above on-demand, and are not outbid by it.
         arguments["InstanceMarketOptions"] = {
             "MarketType": "spot",
             "SpotOptions": {
                 "SpotInstanceType": "one-time",
                 "InstanceInterruptionBehavior": "terminate",
+                **_bid(request),
             },
         }
     return arguments
+
+
+def _bid(request: LaunchRequest) -> dict[str, str]:
+    """Without one, which is the rule, we pay the going price, never above on-demand, and no price
+    ends the instance."""
+    micros = request.max_price_usd_micros
+    if micros is None:
+        return {}
+    return {"MaxPrice": f"{micros // 1_000_000}.{micros % 1_000_000:06d}"}
 
 
 def _network_interface(request: LaunchRequest) -> dict[str, Any]:

@@ -104,6 +104,12 @@ def ended_by(reason_code: str) -> EndedBy:
     return EndedBy.FAULT if reason_code.startswith("Server.") else EndedBy.UNKNOWN
 
 
+def spot_ended_by(status_code: str) -> EndedBy:
+    """What the status of its spot request says of an instance that EC2 took: by-price is one,
+    no-capacity, marked-for-termination and all others are capacity that EC2 wants back."""
+    return EndedBy.PRICE if status_code.endswith("-by-price") else EndedBy.EC2
+
+
 # -- the table ---------------------------------------------------------------------------------
 
 _LAUNCHES: Mapping[str, Refused] = {
@@ -151,6 +157,8 @@ _CALLS: Mapping[str, type[PortError]] = {
             "TooManyRequestsException",
             "EC2ThrottledException",
             "BandwidthLimitExceeded",
+            # Too many different questions for placement scores within a day.
+            "MaxConfigLimitExceeded",
             "SlowDown",
             "429",
         ),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 10.0
 LAUNCH_TIMEOUT_S = 20.0
+ASIDE_TIMEOUT_S = 3.0
 ATTEMPTS = 2
 S3_ATTEMPTS = 3
 CONNECTIONS = 16
@@ -76,6 +77,12 @@ class Aws:
         would only repeat, and a lost answer is settled by the token."""
         settings = Config(read_timeout=LAUNCH_TIMEOUT_S, retries=_retries(1))
         client: EC2Client = self._client("ec2", region, "launcher", settings)
+        return client
+
+    def aside(self, region: str) -> EC2Client:
+        """For what is good to know beside an answer, which must not wait long for it."""
+        settings = Config(connect_timeout=ASIDE_TIMEOUT_S, read_timeout=ASIDE_TIMEOUT_S)
+        client: EC2Client = self._client("ec2", region, "aside", settings)
         return client
 
     def ssm(self, region: str) -> SSMClient:

@@ -18,6 +18,7 @@ class HttpAnswer:
     status: int
     body: bytes
     content_type: str = "text/xml;charset=UTF-8"
+    etag: str | None = None
 
 
 def json_answer(status: int, body: Mapping[str, Any]) -> HttpAnswer:

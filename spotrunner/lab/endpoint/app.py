@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from spotrunner.lab.endpoint import tables
+from spotrunner.lab.endpoint import advisor, tables
 from spotrunner.lab.endpoint.answers import (
     HttpAnswer,
     expired_key,
@@ -68,6 +68,8 @@ class EndpointApp:
         start = self._dated(start)
         if self._control is not None and environ["PATH_INFO"].startswith("/lab/"):
             return self._control(environ, start)
+        if environ["PATH_INFO"] == advisor.PATH:
+            return _send(start, self._ask_advisor(environ))
         scope = scope_of(environ)
         if scope is None:
             old = "AWSAccessKeyId=" in environ.get("QUERY_STRING", "")
@@ -102,6 +104,12 @@ class EndpointApp:
             return self._ec2.answer(scope.region, _body(environ))
         except LostAnswer:
             # The server closes the connection without a word.
+            raise ConnectionAbortedError("the answer is lost") from None
+
+    def _ask_advisor(self, environ: WSGIEnvironment) -> HttpAnswer:
+        try:
+            return advisor.answer(self._world, environ.get("HTTP_IF_NONE_MATCH"))
+        except LostAnswer:
             raise ConnectionAbortedError("the answer is lost") from None
 
     def _ask_tables(
@@ -149,12 +157,12 @@ def _body(environ: WSGIEnvironment) -> bytes:
 
 def _send(start: StartResponse, answer: HttpAnswer) -> Iterable[bytes]:
     status = HTTPStatus(answer.status)
-    start(
-        f"{status.value} {status.phrase}",
-        [
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
-            ("Server", "AmazonEC2"),
-        ],
-    )
+    headers = [
+        ("Content-Type", answer.content_type),
+        ("Content-Length", str(len(answer.body))),
+        ("Server", "AmazonEC2"),
+    ]
+    if answer.etag is not None:
+        headers.append(("ETag", answer.etag))
+    start(f"{status.value} {status.phrase}", headers)
     return [answer.body]

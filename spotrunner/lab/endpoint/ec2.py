@@ -20,7 +20,11 @@ from spotrunner.sim.values import ApiError
 
 _ACTIONS: Mapping[str, Action] = {**instances.ACTIONS, **spot.ACTIONS, **places.ACTIONS}
 # EC2 refuses smaller pages of most listings; images and prices may come one by one.
-_LEAST_PAGE = {"DescribeImages": 1, "DescribeSpotPriceHistory": 1}
+_LEAST_PAGE = {
+    "DescribeImages": 1,
+    "DescribeSpotPriceHistory": 1,
+    "GetSpotPlacementScores": 10,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class Ec2:
             raise ApiError(
                 "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
             )
-        if name.startswith("Describe") and self._rolls_throttle():
+        if name.startswith(("Describe", "GetSpot")) and self._rolls_throttle():
             raise refusals.throttled()
         call = Call(
             action=name,

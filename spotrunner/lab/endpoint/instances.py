@@ -135,7 +135,7 @@ def _max_price(options: Mapping[str, Any]) -> int | None:
         return None
     try:
         return round(float(text) * 1e6)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ApiError("InvalidParameterValue", f"Invalid value '{text}' for spotPrice.") from None
 
 

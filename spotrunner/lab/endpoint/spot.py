@@ -1,4 +1,4 @@
-"""EC2's actions on spot requests and spot prices, over the simulated market."""
+"""EC2's actions on spot requests, spot prices and placement scores, over the simulated market."""
 
 from __future__ import annotations
 
@@ -110,6 +110,28 @@ _FIELDS = {
     "spot-price": lambda row: usd(row.usd_micros),
 }
 
+
+def _scores(call: Call) -> Answer:
+    """Of single zones, for one instance: all that anybody here asks for."""
+    params = call.params
+    if not params.get("SingleAvailabilityZone", False):
+        raise ApiError("UnsupportedOperation", "Only single zones have scores here")
+    if params.get("TargetCapacity") != 1:
+        raise ApiError("UnsupportedOperation", "Only one instance is scored here")
+    rows = call.world.ask(
+        World.placement_scores,
+        call.region,
+        params.get("InstanceTypes", ()),
+        params.get("RegionNames") or [region.name for region in call.world.setup.regions],
+    )
+    return {
+        "SpotPlacementScores": [
+            {"Region": row.region, "AvailabilityZoneId": row.zone_id, "Score": row.score}
+            for row in rows
+        ]
+    }
+
+
 _FILTERS = frozenset({"Filters.Name", "Filters.Values"})
 
 ACTIONS: Mapping[str, Action] = {
@@ -127,5 +149,12 @@ ACTIONS: Mapping[str, Action] = {
         accepts=_FILTERS
         | {"InstanceTypes", "ProductDescriptions", "AvailabilityZone", "StartTime", "EndTime"},
         lists="SpotPriceHistory",
+    ),
+    "GetSpotPlacementScores": Action(
+        perform=_scores,
+        accepts=frozenset(
+            {"InstanceTypes", "RegionNames", "TargetCapacity", "SingleAvailabilityZone"}
+        ),
+        lists="SpotPlacementScores",
     ),
 }
