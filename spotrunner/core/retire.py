@@ -128,14 +128,15 @@ def is_superseded(draft: Draft, attempt: Attempt) -> bool:
 
 
 def is_moved(draft: Draft, attempt: Attempt) -> bool:
-    """It was healthy when it handed over to a replacement that the policy wanted: its agent found
-    the replacement ready, and nothing else ended it."""
+    """It was healthy when it handed over to a replacement that the policy wanted: its agent was told
+    that the replacement is ready, and nothing else ended it."""
     report = draft.report(attempt)
-    if attempt.notice is not None or report is None or report.notice is not None:
+    if attempt.notice is not None or (report is not None and report.notice is not None):
         return False
-    if report.phase not in (Phase.HANDOVER, Phase.IDLE):
-        return False
-    return any(other.replaces == attempt.id for other in draft.of(attempt.job_id))
+    was_told = attempt.order is not None and attempt.order.replacement_ready
+    hands_over = report is not None and report.phase in (Phase.HANDOVER, Phase.IDLE)
+    has_heir = any(other.replaces == attempt.id for other in draft.of(attempt.job_id))
+    return has_heir and (was_told or hands_over)
 
 
 def unpaid_reason(attempt: Attempt) -> EndReason:

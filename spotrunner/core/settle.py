@@ -236,7 +236,7 @@ def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
     """Shutting down: it will not come back, and a replacement need not wait for its end."""
     if attempt.state in (AttemptState.INTERRUPTED, AttemptState.TERMINATING):
         return
-    reason = _reason(attempt, instance.ended_by)
+    reason = _end_reason(draft, attempt, instance.ended_by)
     draft.wind_down(attempt, reason, f"its instance is shutting down ({_by(instance.ended_by)})")
     if instance.ended_by is not None and instance.ended_by.interruption:
         _avoid_taken(draft, attempt, instance.ended_by)

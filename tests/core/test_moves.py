@@ -41,6 +41,7 @@ from tests.build import (
     an_attempt,
     an_instance,
     an_offer,
+    an_order,
     at,
 )
 
@@ -222,6 +223,22 @@ def test_one_that_powered_itself_off_before_anybody_saw_it_hand_over_has_moved()
     off: Instance = an_instance(old, InstanceState.ENDED, ended_s=580, ended_by=EndedBy.ITSELF)
     snapshot = superseded(Phase.IDLE, instances=(off,))
     assert after(settle, snapshot).attempts[OLD].end_reason is EndReason.MOVED
+
+
+@pytest.mark.parametrize("state", [InstanceState.ENDING, InstanceState.ENDED])
+def test_it_is_enough_that_it_was_told(state: InstanceState) -> None:
+    """Its last report may never be read."""
+    snapshot = both()
+    old, new = snapshot.attempts
+    told = an_order(old, replacement_ready=True)
+    off = an_instance(old, state, ended_s=580, ended_by=EndedBy.ITSELF)
+    snapshot = dataclasses.replace(
+        snapshot,
+        attempts=(dataclasses.replace(old, order=told, order_posted_n=1), new),
+        instances={"us-east-1": (off,), "eu-west-1": None},
+    )
+    ended = after(settle, snapshot).attempts[OLD]
+    assert EndReason.MOVED in (ended.ending, ended.end_reason)
 
 
 def test_one_that_died_of_a_fault_has_not() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spotrunner.adapters.store.memory import MemoryStore
-from spotrunner.core.model import Attempt, Event, Head, JobSpec, Limits
+from spotrunner.core.model import Attempt, Event, Head, JobSpec, Limits, Report
 from spotrunner.core.money import exposure
+from spotrunner.core.policy import Policies
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.ports import Changes, Store, Unavailable
 from spotrunner.sim.agents import Durations, SimAgent
@@ -47,6 +48,7 @@ class Tale(Stage):
         durations: Durations | None = None,
         limits: Limits | None = None,
         store: Store | None = None,
+        policies: Policies | None = None,
         seed: int = 0,
         **spec: Any,
     ) -> None:
@@ -57,6 +59,7 @@ class Tale(Stage):
             limits=limits,
             training=training,
             durations=durations,
+            policies=policies,
         )
         self._last_head: Head | None = None
         self._forgotten: set[str] = set()
@@ -112,6 +115,10 @@ class Tale(Stage):
 
     def events(self, kind: str) -> list[Event]:
         return [event for _, event in self.store.events(JOB) if event.kind == kind]
+
+    def reports(self) -> Mapping[str, Report]:
+        self.services.mailbox.boxes()
+        return self.services.mailbox.reports()
 
     def alive(self) -> list[str]:
         """The attempts that have an instance which EC2 bills."""
