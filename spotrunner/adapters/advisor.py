@@ -122,7 +122,9 @@ def parse_advice(body: bytes) -> Iterator[tuple[tuple[str, str], Advice]]:
 
 
 def _advice(row: Any, where: str) -> Advice:
-    saved, band = (_table(row, where).get(name) for name in ("s", "r"))
+    table = _table(row, where)
+    saved: Any = table.get("s")
+    band: Any = table.get("r")
     # bool is an int to Python, and NaN a number to its JSON.
     if type(saved) not in (int, float) or not _LEAST_SAVED_PERCENT <= saved <= 100:
         raise ValueError(f"{where}: s is {saved!r}, no percentage")

@@ -114,6 +114,8 @@ class SimPrices:
     def quotes(
         self, region: str, instance_types: Sequence[str], since: dt.datetime
     ) -> tuple[Quote, ...]:
+        if not instance_types:  # EC2 would take none for all
+            return ()
         now = self._clock.now()
         with by_meaning(), _on_the_wire("DescribeSpotPriceHistory"):
             rows = self._world.price_history(now, region, instance_types, start=since, end=now)

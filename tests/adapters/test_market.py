@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from spotrunner.adapters.aws.cloud import Ec2Cloud
-from spotrunner.adapters.aws.prices import AwsPrices, hourly, price_usd_micros
+from spotrunner.adapters.aws.prices import AwsPrices, hourly
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import IMAGE_NAME, KEPT_S, AwsSites, choose_subnets
 from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.core.model import LaunchRequest
+from spotrunner.lab.endpoint.server import HttpServer
 from spotrunner.ports import Image, Misconfigured, Unavailable
 from spotrunner.sim.cloud import SimPrices, SimSites
 from spotrunner.sim.faults import Fault, Lose
@@ -22,6 +25,9 @@ from spotrunner.sim.setups import G4DN, G5, P3
 from tests.adapters.conftest import Lab
 from tests.contracts.clouds import POOL, START, a_template
 from tests.contracts.s3 import MotoServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 TYPES = (G4DN, G5, P3)
 
@@ -69,13 +75,6 @@ def test_prices_that_do_not_come_are_unavailable(lab: Lab) -> None:
         prices.quotes("us-east-1", TYPES, START)
 
 
-@pytest.mark.parametrize(
-    ("usd", "micros"), [("0.526", 526_000), ("0.1578000000", 157_800), ("0.0000001", 1), ("3", 3e6)]
-)
-def test_dollars_in_decimals_are_micro_dollars(usd: str, micros: int) -> None:
-    assert price_usd_micros(usd) == micros
-
-
 def test_of_a_product_only_hours_in_dollars_count() -> None:
     def dimension(unit: str, **price: str) -> dict[str, Any]:
         return {"unit": unit, "pricePerUnit": price}
@@ -87,12 +86,51 @@ def test_of_a_product_only_hours_in_dollars_count() -> None:
                 "b": {"priceDimensions": {"b1": dimension("Hrs", USD="0.0000000000")}},
                 "c": {"priceDimensions": {"c1": dimension("Hrs", CNY="3.7")}},
                 "d": {"priceDimensions": {"d1": dimension("Quantity", USD="9")}},
+                "e": {"priceDimensions": {"e1": dimension("Hrs", USD="NaN")}},
             },
-            "Reserved": {"e": {"priceDimensions": {"e1": dimension("Hrs", USD="0.3")}}},
+            "Reserved": {"f": {"priceDimensions": {"f1": dimension("Hrs", USD="0.3")}}},
         }
     }
     assert list(hourly(product)) == [526_000]
     assert list(hourly({"product": {}})) == []
+
+
+def test_regions_are_scored_ten_at_a_time() -> None:
+    """EC2 takes no more in one question, whatever they are asked for."""
+    app = Scores()
+    server = HttpServer(app)
+    server.start()
+    aws = Aws(endpoint_url=server.url)
+    regions = [f"xx-north-{number:02}" for number in range(23)]
+    scores = AwsPrices(aws).scores([*regions, *regions], TYPES)
+    aws.close()
+    server.close()
+    assert [len(asked) for asked in app.asked] == [10, 10, 3]
+    assert [name for asked in app.asked for name in asked] == regions
+    assert scores == {(region, "az1"): 7 for region in regions}
+
+
+class Scores:
+    """Answers GetSpotPlacementScores: each region has one zone, and it has 7."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode()
+        asked = dict(parse_qsl(body))
+        regions = [text for name, text in asked.items() if name.startswith("RegionName.")]
+        self.asked.append(regions)
+        assert asked["TargetCapacity"] == "1"
+        assert asked["SingleAvailabilityZone"] == "true"
+        rows = "".join(
+            f"<item><region>{region}</region><availabilityZoneId>az1</availabilityZoneId>"
+            "<score>7</score></item>"
+            for region in regions
+        )
+        start("200 OK", [("Content-Type", "text/xml")])
+        text = f"<spotPlacementScoreSet>{rows}</spotPlacementScoreSet>"
+        return [f"<GetSpotPlacementScoresResponse>{text}</GetSpotPlacementScoresResponse>".encode()]
 
 
 # -- sites -------------------------------------------------------------------------------------
