@@ -128,8 +128,8 @@ def is_superseded(draft: Draft, attempt: Attempt) -> bool:
 
 
 def is_moved(draft: Draft, attempt: Attempt) -> bool:
-    """It was healthy when it handed over to a replacement that the policy wanted: its agent was told
-    that the replacement is ready, and nothing else ended it."""
+    """It was healthy when it handed over to a replacement that the policy wanted: its agent was
+    told that the replacement is ready, and nothing else ended it."""
     report = draft.report(attempt)
     if attempt.notice is not None or (report is not None and report.notice is not None):
         return False
