@@ -94,6 +94,24 @@ def test_on_demand_has_no_spot_request() -> None:
     assert arguments["InstanceInitiatedShutdownBehavior"] == "terminate"
 
 
+@pytest.mark.parametrize(
+    ("micros", "text"),
+    [
+        (150_000, "0.150000"),
+        (1_500, "0.001500"),
+        (12_345_678, "12.345678"),
+        (3_000_000, "3.000000"),
+    ],
+)
+def test_a_bid_is_sent_in_decimal_dollars_and_with_spot_only(micros: int, text: str) -> None:
+    bid = dataclasses.replace(REQUEST, max_price_usd_micros=micros)
+    plain, with_bid = run_instances_arguments(REQUEST), run_instances_arguments(bid)
+    assert with_bid["InstanceMarketOptions"]["SpotOptions"].pop("MaxPrice") == text
+    assert with_bid == plain
+    on_demand = dataclasses.replace(bid, market=Market.ON_DEMAND)
+    assert "MaxPrice" not in str(run_instances_arguments(on_demand))
+
+
 def test_what_is_not_given_is_left_to_ec2() -> None:
     bare = dataclasses.replace(REQUEST, security_group_ids=(), instance_profile=None)
     arguments = run_instances_arguments(bare)
@@ -108,7 +126,8 @@ def test_what_is_not_given_is_left_to_ec2() -> None:
 def test_botocore_knows_every_argument(market: Market) -> None:
     aws = Aws()
     shape = aws.ec2("us-east-1").meta.service_model.operation_model("RunInstances").input_shape
-    arguments = run_instances_arguments(dataclasses.replace(REQUEST, market=market))
+    request = dataclasses.replace(REQUEST, market=market, max_price_usd_micros=150_000)
+    arguments = run_instances_arguments(request)
     validator: Any = ParamValidator()
     assert not validator.validate(arguments, shape).has_errors()
     aws.close()

@@ -17,10 +17,13 @@ from spotrunner.ports import (
 )
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.refusals import server_error, throttled
-from spotrunner.sim.values import ApiError
+from spotrunner.sim.values import ApiError, Stage
 from tests.contracts.clouds import Account
 
 NO_SUCH_ID = "i-00000000000000000"
+FORBIDDEN = ApiError(
+    "UnauthorizedOperation", "You are not authorized to perform this operation.", 403
+)
 
 
 def seen(account: Account, instance_id: str, *states: InstanceState) -> Instance:
@@ -228,8 +231,7 @@ def test_what_cannot_be_launched_as_asked_is_config(
 
 
 def test_a_read_that_is_not_allowed_says_so(account: Account) -> None:
-    no = ApiError("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-    account.script.script(Fault(action="*", error=no, times=2))
+    account.script.script(Fault(action="*", error=FORBIDDEN, times=2))
     with pytest.raises(NotAuthorized):
         account.cloud.instances(account.region, "i1")
     with pytest.raises(NotAuthorized):
@@ -288,6 +290,108 @@ def test_who_ended_it_is_told(account: Account, by: EndedBy) -> None:
     else:
         world.fail(account.now(), launched.instance_id)
     assert seen(account, launched.instance_id, InstanceState.ENDED).ended_by is by
+
+
+# -- bids --------------------------------------------------------------------------------------
+
+
+def test_a_bid_below_the_price_is_refused(account: Account) -> None:
+    with pytest.raises(LaunchRefused) as caught:
+        account.launch(max_price_usd_micros=2_000)
+    assert caught.value.meaning is Refused.PRICE
+
+
+def test_a_bid_below_the_price_is_refused_with_the_price_it_takes(account: Account) -> None:
+    _ = account.script
+    with pytest.raises(LaunchRefused, match=r"price of 0\.149999 .* price of 0\.15\b") as caught:
+        account.launch(max_price_usd_micros=149_999)
+    assert caught.value.meaning is Refused.PRICE
+    assert account.script.truth(account.now()) == ()
+    account.launch(max_price_usd_micros=150_000)
+
+
+def test_a_bid_that_ec2_takes_for_none_is_config(account: Account) -> None:
+    _ = account.script
+    with pytest.raises(LaunchRefused) as caught:
+        account.launch(max_price_usd_micros=1_000)
+    assert caught.value.meaning is Refused.CONFIG
+
+
+def test_a_bid_is_part_of_what_a_token_stands_for(account: Account) -> None:
+    _ = account.script
+    first = account.launch(max_price_usd_micros=200_000)
+    with pytest.raises(TokenMismatch):
+        account.launch()
+    with pytest.raises(TokenMismatch):
+        account.launch(max_price_usd_micros=200_001)
+    assert account.launch(max_price_usd_micros=200_000) == first
+
+
+def test_on_demand_knows_no_bid(account: Account) -> None:
+    _ = account.script
+    account.launch(market=Market.ON_DEMAND, max_price_usd_micros=1)
+
+
+def outbid(account: Account) -> str:
+    """An instance that runs, and that EC2 has just announced to take for the price."""
+    world, launched = account.script, account.launch(max_price_usd_micros=200_000)
+    seen(account, launched.instance_id, InstanceState.RUNNING)
+    world.set_price(account.now(), account.template.pool, 200_001)
+    return launched.instance_id
+
+
+def test_an_end_by_price_says_so(account: Account) -> None:
+    instance_id = outbid(account)
+    announced_at = account.now()
+    found = seen(account, instance_id, InstanceState.ENDING, InstanceState.ENDED)
+    assert found.ended_by is EndedBy.PRICE
+    assert found.ended_by.interruption
+    assert (account.now() - announced_at).total_seconds() >= 120, "the notice is kept"
+    assert seen(account, instance_id, InstanceState.ENDED).ended_by is EndedBy.PRICE
+    (listed,) = account.cloud.instances(account.region, "i1")
+    assert listed.ended_by is EndedBy.PRICE
+    assert [each.ended_by for each in with_token(account)] == [EndedBy.PRICE]
+
+
+def test_until_it_is_taken_an_outbid_instance_runs(account: Account) -> None:
+    instance_id = outbid(account)
+    account.pause()
+    found = account.cloud.by_id(account.region, instance_id)
+    assert (found.state, found.ended_by) == (InstanceState.RUNNING, None)
+
+
+def test_who_ends_an_outbid_instance_first_ended_it(account: Account) -> None:
+    instance_id = outbid(account)
+    account.cloud.terminate(account.region, [instance_id])
+    found = seen(account, instance_id, InstanceState.ENDING, InstanceState.ENDED)
+    assert found.ended_by is EndedBy.US
+
+
+def test_capacity_that_goes_is_no_end_by_price(account: Account) -> None:
+    world, launched = account.script, account.launch(max_price_usd_micros=200_000)
+    seen(account, launched.instance_id, InstanceState.RUNNING)
+    world.interrupt(account.now(), launched.instance_id)
+    assert seen(account, launched.instance_id, InstanceState.ENDED).ended_by is EndedBy.EC2
+
+
+@pytest.mark.parametrize("error", [throttled(), server_error(), FORBIDDEN], ids=lambda e: e.code)
+def test_where_the_reason_cannot_be_asked_for_it_is_ec2_until_it_can(
+    account: Account, error: ApiError
+) -> None:
+    instance_id, world = outbid(account), account.script
+    account.until(lambda: world.truth(account.now())[0].stage is Stage.TERMINATED or None)
+    for _ in range(5):  # listings show what was
+        account.pause()
+    fault = Fault(action="DescribeSpotInstanceRequests", error=error, times=2)
+    account.script.script(fault)
+    assert account.cloud.by_id(account.region, instance_id).ended_by is EndedBy.EC2
+    account.script.faults.clear()
+    assert account.cloud.by_id(account.region, instance_id).ended_by is EndedBy.PRICE
+    account.script.script(fault)
+    assert account.cloud.by_id(account.region, instance_id).ended_by is EndedBy.PRICE
+
+
+# -- deaths ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dies", ["Server.InsufficientInstanceCapacity", "Client.InternalError"])

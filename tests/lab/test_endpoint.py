@@ -11,6 +11,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
+from spotrunner.lab.endpoint.advisor import PATH
 from spotrunner.lab.endpoint.ec2 import SMOOTH, Awkwardness
 from spotrunner.lab.endpoint.object_faults import ObjectFault
 from spotrunner.lab.endpoint.server import LabEndpoint
@@ -169,6 +170,76 @@ def test_prices_and_quotas(lab: Lab) -> None:
     assert len([q for page in listed for q in page["Quotas"]]) == 6
 
 
+GPUS = ["g4dn.xlarge", "g5.xlarge", "p3.2xlarge"]
+
+
+def test_placement_scores_come_in_pages_for_single_zones(lab: Lab) -> None:
+    ec2 = client(lab[0].url, "ec2")
+    pages = list(
+        ec2.get_paginator("get_spot_placement_scores").paginate(
+            InstanceTypes=GPUS,
+            TargetCapacity=1,
+            SingleAvailabilityZone=True,
+            RegionNames=["eu-west-1"],
+            PaginationConfig={"PageSize": 10},
+        )
+    )
+    assert len(pages) == 2, "every listing comes in two pages at least"
+    scores = [score for page in pages for score in page["SpotPlacementScores"]]
+    assert scores == [
+        {"Region": "eu-west-1", "AvailabilityZoneId": id_, "Score": 10}
+        for id_ in ("euw1-az1", "euw1-az3")
+    ]
+    asked = {"TargetCapacity": 1, "SingleAvailabilityZone": True}
+    everywhere = ec2.get_paginator("get_spot_placement_scores").paginate(
+        InstanceTypes=GPUS[:2], **asked
+    )
+    few = [score for page in everywhere for score in page["SpotPlacementScores"]]
+    assert {score["Region"] for score in few} == {"us-east-1", "eu-west-1"}
+    assert {score["Score"] for score in few} == {3}, "of two types every score is low"
+
+
+def test_a_bid_is_understood_and_told(lab: Lab) -> None:
+    endpoint, world, clock = lab
+    ec2, market = client(endpoint.url, "ec2"), {"MarketType": "spot"}
+    for text, code in [("0.1", "SpotMaxPriceTooLow"), ("0.001", "InvalidParameterValue")]:
+        with pytest.raises(ClientError, match=code):
+            launch(ec2, InstanceMarketOptions={**market, "SpotOptions": {"MaxPrice": text}})
+    for text in ("inf", "nan", "much"):
+        with pytest.raises(ClientError, match="spotPrice"):
+            launch(ec2, InstanceMarketOptions={**market, "SpotOptions": {"MaxPrice": text}})
+    launched = launch(
+        ec2, InstanceMarketOptions={**market, "SpotOptions": {"MaxPrice": "0.200000"}}
+    )
+    clock.pass_s(10)
+    pool = world.truth(clock.now())[0].pool
+    world.set_price(clock.now(), pool, 200_001)
+    by_instance = [{"Name": "instance-id", "Values": [launched["InstanceId"]]}]
+    pages = ec2.get_paginator("describe_spot_instance_requests").paginate(Filters=by_instance)
+    (request,) = [each for page in pages for each in page["SpotInstanceRequests"]]
+    assert request["SpotPrice"] == "0.200000"
+    assert request["Status"]["Code"] == "instance-terminated-by-price"
+    clock.pass_s(200)
+    gone = ec2.describe_instances(InstanceIds=[launched["InstanceId"]])
+    (instance,) = gone["Reservations"][0]["Instances"]
+    assert instance["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_the_spot_advisors_file_needs_no_key_and_has_an_etag(lab: Lab) -> None:
+    url = lab[0].url + PATH
+    first = requests.get(url, timeout=5)
+    assert (first.status_code, first.headers["Content-Type"]) == (200, "application/json")
+    assert first.headers["Date"] == "Mon, 02 Nov 2026 09:00:00 GMT"
+    body = first.json()
+    assert body["spot_advisor"]["us-east-1"]["Linux"]["g4dn.xlarge"] == {"s": 70, "r": 0}
+    assert body["instance_types"]["g5.xlarge"]["cores"] == 4
+    assert [each["index"] for each in body["ranges"]] == [0, 1, 2, 3, 4]
+    known = {"If-None-Match": first.headers["ETag"]}
+    again = requests.get(url, headers=known, timeout=5)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+
+
 def test_the_deep_learning_ami_is_a_public_parameter_and_others_are_motos(lab: Lab) -> None:
     ssm = client(lab[0].url, "ssm")
     name = "base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
@@ -199,6 +270,25 @@ def test_the_deep_learning_ami_is_a_public_parameter_and_others_are_motos(lab: L
             "InvalidParameterValue",
         ),
         (lambda ec2: ec2.describe_instances(InstanceIds=["i-0"]), "InvalidInstanceID.NotFound"),
+        (
+            lambda ec2: ec2.get_spot_placement_scores(InstanceTypes=GPUS, TargetCapacity=1),
+            "UnsupportedOperation",
+        ),
+        (
+            lambda ec2: ec2.get_spot_placement_scores(
+                InstanceTypes=GPUS, TargetCapacity=9, SingleAvailabilityZone=True
+            ),
+            "UnsupportedOperation",
+        ),
+        (
+            lambda ec2: ec2.get_spot_placement_scores(
+                InstanceTypes=GPUS,
+                TargetCapacity=1,
+                SingleAvailabilityZone=True,
+                RegionNames=["mars-1"],
+            ),
+            "InvalidParameterValue",
+        ),
         (lambda ec2: ec2.describe_images(ImageIds=["ami-1"]), "InvalidAMIID.NotFound"),
         (lambda ec2: ec2.describe_instances(DryRun=True), "DryRunOperation"),
         (lambda ec2: launch(ec2, KernelId="aki-1"), "UnknownParameter"),
