@@ -138,6 +138,7 @@ def test_a_launch_that_was_not_simply_refused(error: Exception, means: type[Port
     [
         (said("RequestLimitExceeded", status=503), Throttled),
         (said("SlowDown", status=503), Throttled),
+        (said("MaxConfigLimitExceeded"), Throttled),
         (said("ThrottlingException"), Throttled),
         (said("InternalError", status=500), Unavailable),
         (said("", status=503), Unavailable),
