@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from spotrunner.core.model import EndReason, Limits, Market, Refused
-from spotrunner.core.policy import Choice, stay
-from spotrunner.core.situation import Situation
 from spotrunner.core.states import JobState
 from spotrunner.sim.faults import refusal
 from spotrunner.sim.trainer import Training
+from tests.daemon.fickle import Fickle
 from tests.daemon.tale import JOB, Tale, ended
 
 LONG = Training(total_steps=80_000)
-
-
-class Fickle:
-    """On-demand, until somebody says `spot`; nowhere, while somebody says `wait`."""
-
-    name = "fickle"
-    needs_deadline = False
-
-    def __init__(self) -> None:
-        self.wish = "on-demand"
-
-    def choose(self, situation: Situation) -> Choice:
-        free = [each for each in situation.candidates if each.left_out is None]
-        wanted = [each for each in free if each.offer.market.value == self.wish]
-        if self.wish == "wait":
-            return Choice(take=None, why="it is told to wait")
-        if not wanted or (situation.on and situation.on.offer.market.value == self.wish):
-            return stay(situation, "nothing is better")
-        return Choice(take=wanted[0], why=f"it is told to be on {self.wish}")
 
 
 def fickle(**changes: object) -> tuple[Tale, Fickle]:

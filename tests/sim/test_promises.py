@@ -1,6 +1,7 @@
 """The promises, under weather harsher than EC2's: any order of interruptions, deaths, lost answers,
-cut-off agents, daemons that die, commands and time. Every second of it `Tale.step` checks the
-money, HEAD and the intents; and when the weather clears, the job ends and nothing is left.
+cut-off agents, daemons that die, policies that change their mind, commands and time. Every second
+of it `Tale.step` checks the money, HEAD and the intents; and when the weather clears, the job ends
+and nothing is left.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from spotrunner.core.model import CommandVerb, Refused
+from spotrunner.core.model import CommandVerb, Market, Refused
 from spotrunner.core.states import JobState
 from spotrunner.sim.faults import Lose, refusal
 from spotrunner.sim.trainer import Training
 from spotrunner.sim.values import HARSH, LIGHT
+from tests.daemon.fickle import Fickle
 from tests.daemon.tale import JOB, Tale
 
 BUDGET_USD_MICROS = 1_500_000
@@ -25,10 +27,14 @@ BUDGET_USD_MICROS = 1_500_000
 class Weather(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16))
     def submit(self, seed: int) -> None:
+        self.policy = Fickle()
+        self.policy.wish = "spot"
         self.tale = Tale(
             manners=HARSH,
             seed=seed,
             training=Training(total_steps=20_000),
+            policies={"fickle": self.policy},
+            policy="fickle",
             budget_usd_micros=BUDGET_USD_MICROS,
         )
 
@@ -41,7 +47,7 @@ class Weather(RuleBasedStateMachine):
     def ec2_interrupts(self, which: int, notice: bool) -> None:
         agents = list(self.tale.fleet.agents.values())
         record = agents[which % len(agents)].record
-        if record.id in self._running():
+        if record.id in self._running() and record.market is Market.SPOT:
             self.tale.world.interrupt(self.tale.clock.now(), record.id, notice=notice)
 
     @precondition(lambda self: bool(self.tale.fleet.agents))
@@ -69,8 +75,12 @@ class Weather(RuleBasedStateMachine):
     @rule(meaning=st.sampled_from(list(Refused)), number=st.integers(0, 9))
     def a_pool_refuses(self, meaning: Refused, number: int) -> None:
         pools = sorted(self.tale.world.pools.offered("us-east-1"))
-        market = self.tale.job().spec.market
+        market = Market(self.policy.wish) if self.policy.wish != "wait" else Market.SPOT
         self.tale.world.faults.script(refusal(pools[number % len(pools)], market, meaning, times=2))
+
+    @rule(wish=st.sampled_from(["spot", "on-demand", "wait"]))
+    def the_policy_changes_its_mind(self, wish: str) -> None:
+        self.policy.wish = wish
 
     @rule()
     def the_mail_fails_once(self) -> None:
@@ -105,6 +115,7 @@ class Weather(RuleBasedStateMachine):
         tale.world.faults.manners = dataclasses.replace(LIGHT)
         for agent in tale.fleet.agents.values():
             agent.mute = False
+        self.policy.wish = "spot"
         tale.start_daemon()
         tale.until(self._is_quiet, 12 * 3600)
         assert tale.alive() == []
