@@ -7,6 +7,7 @@ day that it was up, which together tell how long it will last (core/hazard).
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,14 +144,26 @@ def sights(
 
 
 def _sight(seen: Sequence[Spell], now: dt.datetime, fresh_s: float, prior_share: float) -> Sight:
-    track = Track(prior_share)
-    at: dt.datetime | None = None
-    last: Spell | None = None
+    watch = Watch(fresh_s, prior_share)
     for spell in seen:
-        if spell.end < now - FORGOTTEN_AFTER:
-            continue
+        if spell.end >= now - FORGOTTEN_AFTER:
+            watch.add(spell)
+    return watch.sight(now)
+
+
+class Watch:
+    """One pool, spell by spell in the order of their begin."""
+
+    def __init__(self, fresh_s: float, prior_share: float = PRIOR_SHARE) -> None:
+        self._fresh_s = fresh_s
+        self._track = Track(prior_share)
+        self._at: dt.datetime | None = None
+        self._last: Spell | None = None
+
+    def add(self, spell: Spell) -> None:
+        track, at, last = self._track, self._at, self._last
         if at is not None and last is not None and spell.begin > at:
-            _between(track, last, (spell.begin - at).total_seconds(), fresh_s)
+            _between(track, last, (spell.begin - at).total_seconds(), self._fresh_s)
         # Two of ours in one pool show the same time once.
         begin = spell.begin if at is None else max(at, spell.begin)
         if spell.up:
@@ -158,14 +171,23 @@ def _sight(seen: Sequence[Spell], now: dt.datetime, fresh_s: float, prior_share:
             track.pass_time(max(0.0, (spell.end - begin).total_seconds()), True)
         if spell.taken or not spell.up:
             track.see(False)
-        at, last = max(begin, spell.end), spell
-    if at is None or last is None:
-        return track.sight(None)
-    gone_s = (now - at).total_seconds()
-    _between(track, last, gone_s, fresh_s)
-    if last.up and not last.taken:
-        return track.sight(True if gone_s <= 0 else None)
-    return track.sight(False if gone_s < fresh_s else None)
+        self._at, self._last = max(begin, spell.end), spell
+
+    def copy(self) -> Watch:
+        twin = copy.copy(self)
+        twin._track = copy.copy(self._track)
+        return twin
+
+    def sight(self, now: dt.datetime) -> Sight:
+        """At `now`, which is not before any spell; the watch goes on from where it was."""
+        track, last = copy.copy(self._track), self._last
+        if self._at is None or last is None:
+            return track.sight(None)
+        gone_s = (now - self._at).total_seconds()
+        _between(track, last, gone_s, self._fresh_s)
+        if last.up and not last.taken:
+            return track.sight(True if gone_s <= 0 else None)
+        return track.sight(False if gone_s < self._fresh_s else None)
 
 
 def _between(track: Track, last: Spell, seconds: float, fresh_s: float) -> None:
