@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from spotrunner.adapters.aws.objects import S3Objects
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.memory import MemoryObjects
-from spotrunner.ports import Objects
+from spotrunner.adapters.store.market_memory import MemoryMarket
+from spotrunner.adapters.store.sqlite import open_store
+from spotrunner.ports import MarketStore, Objects
 from tests.contracts import clouds
 from tests.contracts.s3 import REGION, MotoServer
 
@@ -91,6 +94,19 @@ def _s3(moto: MotoServer, aws: Aws) -> Bench:
 
     objects = S3Objects(aws.s3(REGION), moto.bucket(aws), part_bytes=PART_BYTES)
     return Bench(objects=objects, lose_answer=lose_answer)
+
+
+# -- markets -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def market(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MarketStore]:
+    if request.param == "memory":
+        yield MemoryMarket()
+        return
+    store = open_store(tmp_path / "store.sqlite")
+    yield store.market
+    store.close()
 
 
 # -- clouds ------------------------------------------------------------------------------------

@@ -257,6 +257,40 @@ def test_attempts_come_by_job_and_generation(store: Store) -> None:
     assert store.attempts(["b"]) == tuple(wanted[3:])
 
 
+def test_recent_attempts_are_live_or_ended_since_a_time(store: Store) -> None:
+    ended = AttemptState.ENDED
+    epoch = led(store, a_job("a"), a_job("b", state=JobState.SUCCEEDED))
+    attempts = [
+        an_attempt("a", 1, state=ended, intent_at=at(40), ended_at=at(99.999999)),
+        an_attempt("a", 2, state=ended, intent_at=at(30), ended_at=at(100)),
+        an_attempt("a", 3, state=AttemptState.RUNNING, intent_at=at(20)),
+        # An instance of it turned up after it was given up.
+        an_attempt("b", 1, state=AttemptState.TERMINATING, intent_at=at(0), ended_at=at(50)),
+        an_attempt("b", 2, state=ended, intent_at=at(10), ended_at=at(200)),
+        an_attempt("b", 3, state=ended, intent_at=at(10)),
+    ]
+    store.write(epoch, Changes(attempts=tuple(attempts)))
+    found = [attempt.id for attempt in store.recent_attempts(at(100))]
+    assert found == ["b.1", "b.2", "a.3", "a.2"]
+    assert store.recent_attempts(at(99))[-1] == attempts[0]
+    assert [attempt.id for attempt in store.recent_attempts(at(999))] == ["b.1", "a.3"]
+
+
+@pytest.mark.parametrize("state", [state for state in AttemptState if state.live])
+def test_an_attempt_of_any_live_state_is_recent(store: Store, state: AttemptState) -> None:
+    assert store.recent_attempts(at(0)) == ()
+    epoch = led(store, a_job())
+    store.write(epoch, Changes(attempts=(an_attempt(state=state),)))
+    assert store.recent_attempts(at(10**6)) == (an_attempt(state=state),)
+
+
+def test_recent_attempts_of_one_time_come_by_their_ids(store: Store) -> None:
+    epoch = led(store, a_job("a"), a_job("b"))
+    wanted = [an_attempt(job, number) for job in ("a", "b") for number in (1, 2)]
+    store.write(epoch, Changes(attempts=tuple(reversed(wanted))))
+    assert store.recent_attempts(at(0)) == tuple(wanted)
+
+
 # -- somebody looks ----------------------------------------------------------------------------
 
 

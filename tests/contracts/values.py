@@ -23,6 +23,7 @@ from spotrunner.core.model import (
     Refused,
 )
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.ports import ZoneQuote
 
 T0 = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 POOL = Pool(region="us-east-1", zone="us-east-1a", instance_type="g4dn.xlarge")
@@ -81,6 +82,18 @@ def an_event(job_id: str = "digits-aaaa", **changes: Any) -> Event:
 def a_refusal(**changes: Any) -> Refusal:
     refusal = Refusal(pool=POOL, market=Market.SPOT, at=T0, meaning=Refused.CAPACITY)
     return dataclasses.replace(refusal, **changes)
+
+
+def a_zone_quote(seconds: float = 0, **changes: Any) -> ZoneQuote:
+    """At `seconds` after T0."""
+    quote = ZoneQuote(
+        region="us-east-1",
+        zone_id="use1-az4",
+        instance_type="g4dn.xlarge",
+        at=at(seconds),
+        price_usd_micros_hour=200_000,
+    )
+    return dataclasses.replace(quote, **changes)
 
 
 # -- any value of a type -----------------------------------------------------------------------

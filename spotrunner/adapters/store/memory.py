@@ -133,6 +133,16 @@ class MemoryStore:
             found = [refusal for refusal in self._refusals if refusal.at >= since]
         return tuple(sorted(found, key=lambda refusal: refusal.at))
 
+    def recent_attempts(self, since: dt.datetime) -> tuple[Attempt, ...]:
+        with self._lock:
+            found = [
+                attempt
+                for attempt in self._attempts.values()
+                if attempt.state.live
+                or (attempt.ended_at is not None and attempt.ended_at >= since)
+            ]
+        return tuple(sorted(found, key=lambda it: (it.intent_at, it.id)))
+
     def close(self) -> None:
         pass
 

@@ -100,6 +100,7 @@ ATTEMPTS = Table(
     Index(None, "job_id", "generation"),
     Index(None, "state", "job_id"),
     Index(None, "region"),
+    Index(None, "ended_at"),
 )
 
 # A job that only EC2's tags know of can have a story too: no foreign key. The words lie in the
@@ -132,5 +133,28 @@ REFUSALS = Table(
     METADATA,
     Column("number", _NUMBER, primary_key=True, autoincrement=True),
     Column("at", Utc, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
+# A price by its type and zone, then by its time: a zone's history lies together, in order, and
+# what was in force at a time is one step in the key. SQLite keeps the rows in the key itself: half
+# the size of a table with an index beside it.
+QUOTES = Table(
+    "quotes",
+    METADATA,
+    Column("region", String(32), primary_key=True),
+    Column("instance_type", String(32), primary_key=True),
+    Column("zone_id", String(32), primary_key=True),
+    Column("at", Utc, primary_key=True),
+    Column("price_usd_micros_hour", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+MEMOS = Table(
+    "memos",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("at", Utc, nullable=False),
+    Column("etag", Text),
     Column("body", Text, nullable=False),
 )

@@ -17,13 +17,12 @@ from sqlalchemy import Connection, Engine, Row, Select, case, func, insert, or_,
 from sqlalchemy import exc as sql_errors
 
 from spotrunner.adapters import codec
+from spotrunner.adapters.store.market import SqlMarket
 from spotrunner.adapters.store.schema import ATTEMPTS, COMMANDS, EVENTS, JOBS, META, REFUSALS
+from spotrunner.adapters.store.transaction import transaction, writing
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.ports import Changes, Misconfigured, StaleEpoch, Unavailable
-
-# A transaction that writes says so at its beginning; sqlite.py acts on it.
-WRITES = "spotrunner_writes"
+from spotrunner.ports import Changes, Misconfigured, StaleEpoch
 
 # Databases bound the number of parameters of a statement.
 IDS_A_STATEMENT = 500
@@ -40,16 +39,21 @@ class SqlStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(**{WRITES: True})
+        self._writer = writing(engine)
+
+    @property
+    def market(self) -> SqlMarket:
+        """The market's facts in the same database; `close` closes both."""
+        return SqlMarket(self._engine)
 
     def installation(self) -> str | None:
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             found: str | None = connection.execute(select(META.c.installation)).scalar_one()
         return found
 
     def set_installation(self, installation: str) -> None:
         unset = META.c.installation.is_(None)
-        with _transaction(self._writer) as connection:
+        with transaction(self._writer) as connection:
             connection.execute(update(META).where(unset).values(installation=installation))
             stored = connection.execute(select(META.c.installation)).scalar_one()
         if stored != installation:
@@ -59,7 +63,7 @@ class SqlStore:
 
     def lead(self, holder: str, above: int = 0) -> int:
         highest = case((META.c.epoch > above, META.c.epoch), else_=above)
-        with _transaction(self._writer) as connection:
+        with transaction(self._writer) as connection:
             connection.execute(update(META).values(epoch=highest + 1, holder=holder))
             epoch: int = connection.execute(select(META.c.epoch)).scalar_one()
         return epoch
@@ -69,7 +73,7 @@ class SqlStore:
         attempts = {attempt.id: _attempt_columns(attempt) for attempt in changes.attempts}
         events = [_event_columns(event) for event in changes.events]
         refusals = [_refusal_columns(refusal) for refusal in changes.refusals]
-        with _transaction(self._writer) as connection:
+        with transaction(self._writer) as connection:
             _check_epoch(connection, epoch)
             for job_id, columns in jobs.items():
                 _update_job(connection, job_id, columns)
@@ -91,7 +95,7 @@ class SqlStore:
             **_job_columns(job),
         }
         story = [_event_columns(event) for event in events]
-        with _transaction(self._writer) as connection:
+        with transaction(self._writer) as connection:
             with _refusal_means(f"there is a job {job.id} already"):
                 connection.execute(insert(JOBS).values(columns))
             if story:
@@ -100,7 +104,7 @@ class SqlStore:
     def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command:
         new = insert(COMMANDS).values(at=at, job_id=job_id, verb=verb.value, done=False)
         with (
-            _transaction(self._writer) as connection,
+            transaction(self._writer) as connection,
             _refusal_means(f"there is no job {job_id}"),
         ):
             key = connection.execute(new).inserted_primary_key
@@ -110,7 +114,7 @@ class SqlStore:
     def watch(self, job_id: str, until: dt.datetime) -> None:
         earlier = or_(JOBS.c.watched_until.is_(None), JOBS.c.watched_until < until)
         raise_it = update(JOBS).where(JOBS.c.id == job_id, earlier).values(watched_until=until)
-        with _transaction(self._writer) as connection:
+        with transaction(self._writer) as connection:
             connection.execute(raise_it)
 
     # -- reading -------------------------------------------------------------------------------
@@ -148,13 +152,13 @@ class SqlStore:
             .order_by(table.job_id, table.generation, table.id)
             for ids in _parts(sorted(set(job_ids)))
         ]
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             rows = [row for statement in wanted for row in connection.execute(statement)]
         return tuple(_value(Attempt, row.body) for row in rows)
 
     def regions(self) -> frozenset[str]:
         found = select(ATTEMPTS.c.region).distinct()
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return frozenset(connection.execute(found).scalars())
 
     def commands(self) -> tuple[Command, ...]:
@@ -184,6 +188,15 @@ class SqlStore:
         )
         return tuple(_value(Refusal, row.body) for row in rows)
 
+    def recent_attempts(self, since: dt.datetime) -> tuple[Attempt, ...]:
+        table = ATTEMPTS.c
+        rows = self._rows(
+            select(table.body)
+            .where(or_(table.state.in_(_LIVE), table.ended_at >= since))
+            .order_by(table.intent_at, table.id)
+        )
+        return tuple(_value(Attempt, row.body) for row in rows)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -195,22 +208,11 @@ class SqlStore:
         )
 
     def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return connection.execute(statement).all()
 
 
-# -- transactions ------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
-    """Commits at its end; an error inside undoes all of it."""
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except (sql_errors.OperationalError, sql_errors.TimeoutError) as error:
-        # Locked for too long, the disk full or gone, no connection to be had.
-        raise Unavailable(f"the store: {getattr(error, 'orig', None) or error}") from error
+# -- inside a transaction ----------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql_errors
 
 from spotrunner.adapters.store.migrate import migrate
-from spotrunner.adapters.store.sql import WRITES, SqlStore
+from spotrunner.adapters.store.sql import SqlStore
+from spotrunner.adapters.store.transaction import WRITES, writing
 from spotrunner.ports import Misconfigured
 
 # How long a writer waits for another one; ours are done in milliseconds.
@@ -23,7 +24,7 @@ def open_store(path: Path) -> SqlStore:
     _make_private(path)
     engine = new_engine(path)
     try:
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
+        with writing(engine).begin() as connection:
             migrate(connection)
     except (sql_errors.DatabaseError, Misconfigured) as error:
         engine.dispose()
