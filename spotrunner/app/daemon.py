@@ -22,6 +22,7 @@ import structlog
 import uvicorn
 
 from spotrunner.adapters import codec
+from spotrunner.adapters.advisor import SpotAdvisor
 from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.cloud import Ec2Cloud
 from spotrunner.adapters.aws.objects import S3Buckets, S3Objects
@@ -36,6 +37,8 @@ from spotrunner.app.installation import claim
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.hints import Hints
+from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.loops import Ticker
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
@@ -101,7 +104,7 @@ class _Daemon:
         self._store = open_store(settings.database)
         self._installation = claim(self._objects, self._store)
         prices = AwsPrices(aws)
-        self._board = Board(prices, self._clock, executor, settings.prices_every_s)
+        self._lookout = self._new_lookout(prices, executor)
         self._sites = AwsSites(
             aws,
             instance_profile=settings.instance_profile,
@@ -144,6 +147,33 @@ class _Daemon:
 
     # -- parts ---------------------------------------------------------------------------------
 
+    def _new_lookout(self, prices: AwsPrices, executor: ThreadPoolExecutor) -> Lookout:
+        settings, market = self._settings, self._store.market
+        return Lookout(
+            store=self._store,
+            board=Board(
+                prices,
+                self._clock,
+                executor,
+                settings.prices_every_s,
+                market=market,
+                types=settings.types,
+            ),
+            hints=Hints(
+                prices=prices,
+                advisor=SpotAdvisor(settings.advisor_url) if settings.advisor_url else None,
+                market=market,
+                clock=self._clock,
+                executor=executor,
+                regions=settings.regions,
+                types=settings.types,
+                scores_every_s=settings.scores_every_s,
+            ),
+            hazards=FittedHazards(market),
+            clock=self._clock,
+            limits=settings.limits,
+        )
+
     def _reconciler(self, cloud: Ec2Cloud, executor: ThreadPoolExecutor) -> Reconciler:
         settings = self._settings
         observer = Observer(
@@ -151,7 +181,7 @@ class _Daemon:
             cloud=cloud,
             mailbox=self._mailbox,
             heads=self._heads,
-            board=self._board,
+            lookout=self._lookout,
             clock=self._clock,
             executor=executor,
             regions=settings.regions,
@@ -198,8 +228,8 @@ class _Daemon:
                 buckets=self._buckets,
                 heads=self._heads,
                 mailbox=self._mailbox,
-                offers=self._board.offers,
-                offered=self._board.offered,
+                offers=self._lookout.board.offers,
+                offered=self._lookout.board.offered,
                 policies=policies(),
                 sites=self._sites,
                 regions=self._settings.regions,
@@ -216,7 +246,7 @@ class _Daemon:
 
     def _status(self) -> Mapping[str, object]:
         """What a person who looks after the daemon asks first."""
-        markets = self._board.markets()
+        markets = self._lookout.board.markets()
         return {
             "installation": self._installation,
             "regions": list(self._settings.regions),

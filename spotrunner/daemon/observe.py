@@ -16,7 +16,7 @@ import structlog
 
 from spotrunner.core.model import Attempt, Head, Instance, Job, Limits, Report, Snapshot
 from spotrunner.core.states import AttemptState
-from spotrunner.daemon.board import Board
+from spotrunner.daemon.lookout import Lookout
 from spotrunner.ports import Clock, Cloud, Heads, Mailbox, NotFound, PortError, Store
 
 log = structlog.get_logger(__name__)
@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 # What does not answer for so long is unknown in this round, so that it delays nobody else.
 PATIENCE_S = 10.0
-# Refusals older than the longest cool-down decide nothing.
-REFUSALS = dt.timedelta(days=1)
 # A daemon that could not read the mail since it started has not listened to anybody yet.
 NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
@@ -36,7 +34,7 @@ class Observer:
     cloud: Cloud
     mailbox: Mailbox
     heads: Heads
-    board: Board
+    lookout: Lookout
     clock: Clock
     executor: Executor
     regions: tuple[str, ...]
@@ -54,7 +52,9 @@ class Observer:
         listings = {region: self.executor.submit(self._listing, region) for region in regions}
         mail = self.executor.submit(self._mail)
         types = {name for job in jobs.values() for name in job.spec.instance_types}
-        offers = self.board.offers(self.regions, types)
+        if self.lookout.hints is not None:
+            self.lookout.hints.look(types)
+        outlook = self.lookout.outlook(self.regions, types, now)
         wait(listings.values(), timeout=self.patience_s)
         wait([mail], timeout=self.patience_s)
         instances = {region: _answer(listing) for region, listing in listings.items()}
@@ -76,9 +76,13 @@ class Observer:
             mail_at=now if boxes is not None else mail_at or NEVER,
             heads=self._heads(jobs.values()),
             boxes=boxes if boxes is not None else frozenset(),
-            offers=offers,
-            quotes=self.board.quotes(),
-            refusals=self.store.refusals(now - REFUSALS),
+            offers=tuple(outlook.offers),
+            quotes=self.lookout.board.quotes(),
+            refusals=tuple(outlook.refusals),
+            sights=outlook.sights,
+            scores=outlook.scores,
+            bands=outlook.bands,
+            hazards=outlook.hazards,
         )
 
     # -- reads, each with its own "unknown" ----------------------------------------------------

@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     ValidationError,
     create_model,
@@ -23,6 +24,11 @@ from pydantic import (
 from spotrunner.core import located
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.model import Limits
+
+# Whose prices are kept before any job asks for them: of each current kind of GPU the cheapest type.
+USUAL_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge")
+# The public file behind AWS's Spot Instance Advisor page.
+ADVISOR_URL = "https://spot-bid-advisor.s3.amazonaws.com/spot-advisor-data.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,9 @@ class Settings:
     api: Api
     tick_s: float
     prices_every_s: float
+    types: tuple[str, ...]
+    scores_every_s: float
+    advisor_url: str | None  # None: nobody is asked
     instance_profile: str | None
     security_groups: tuple[str, ...]
     amis: Mapping[str, Mapping[str, str]]
@@ -104,6 +113,9 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         ),
         tick_s=file.tick_s,
         prices_every_s=file.prices_every_s,
+        types=file.types,
+        scores_every_s=file.scores_every_s,
+        advisor_url=file.advisor_url if file.advisor else None,
         instance_profile=file.instance_profile,
         security_groups=file.security_groups,
         amis=file.amis,
@@ -116,6 +128,12 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
 
 def _region(value: str) -> str:
     if (problem := region_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
+
+
+def _type(value: str) -> str:
+    if (problem := type_problem(value)) is not None:
         raise ValueError(problem)
     return value
 
@@ -171,12 +189,11 @@ def _type_or_family(value: str) -> str:
             f"{value} is no family of GPU instance types"
             + (f"; nearest: {likely}" if likely else f"; known: {', '.join(sorted(families))}")
         )
-    if (problem := type_problem(value)) is not None:
-        raise ValueError(problem)
-    return value
+    return _type(value)
 
 
 Region = Annotated[str, AfterValidator(_region)]
+Type = Annotated[str, AfterValidator(_type)]
 Seconds = Annotated[float, Field(gt=0)]
 Words = Annotated[str, Field(min_length=1)]
 
@@ -213,6 +230,10 @@ class SettingsFile(_Part):
     api: ApiFile = ApiFile()
     tick_s: Seconds = 15
     prices_every_s: Seconds = 600
+    types: Annotated[tuple[Type, ...], AfterValidator(_once)] = USUAL_TYPES
+    scores_every_s: Seconds = 6 * 3600
+    advisor: StrictBool = True
+    advisor_url: Annotated[str, AfterValidator(_url)] = ADVISOR_URL
     instance_profile: Words | None = "spotrunner-agent"
     security_groups: tuple[Words, ...] = ()
     amis: dict[

@@ -16,12 +16,15 @@ from typing import Any, TypeVar
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.model import CommandVerb, Event, Job, JobSpec, Limits
 from spotrunner.core.policy import Policies
 from spotrunner.core.policy.named import policies as all_policies
 from spotrunner.core.states import JobState
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.hints import Hints
+from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.request import RequestMaker
@@ -71,6 +74,7 @@ class Stage:
         self.world = World(setup, seed)
         self.objects = MemoryObjects(self.clock)
         self.store = store
+        self.market = MemoryMarket()
         self.heads = ObjectHeads(self.objects)
         self.limits = limits or Limits()
         self.tick_s = tick_s
@@ -109,7 +113,7 @@ class Stage:
             cloud=cloud,
             mailbox=mailbox,
             heads=self.heads,
-            board=Board(SimPrices(self.world, self.clock), self.clock, executor, every_s=600),
+            lookout=self._lookout(executor),
             clock=self.clock,
             executor=executor,
             regions=regions,
@@ -141,6 +145,25 @@ class Stage:
             actor=actor,
             policies=self._policies,
             epoch=self.store.lead("stage", above=mailbox.highest_epoch()),
+        )
+
+    def _lookout(self, executor: Executor) -> Lookout:
+        prices = SimPrices(self.world, self.clock)
+        return Lookout(
+            store=self.store,
+            board=Board(prices, self.clock, executor, every_s=600, market=self.market),
+            hints=Hints(
+                prices=prices,
+                advisor=None,
+                market=self.market,
+                clock=self.clock,
+                executor=executor,
+                regions=self.regions,
+                scores_every_s=6 * 3600,
+            ),
+            hazards=FittedHazards(self.market),
+            clock=self.clock,
+            limits=self.limits,
         )
 
     def kill_daemon(self) -> None:

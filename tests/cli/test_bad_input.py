@@ -13,6 +13,7 @@ import pytest
 
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import AwsSites
+from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.model import Offer
 from spotrunner.daemon.board import Board
 from spotrunner.lab.endpoint.ec2 import Awkwardness
@@ -184,7 +185,7 @@ def account() -> Iterator[Account]:
     """The plain market as the lab plays it. Nothing here changes it."""
     clock = VirtualClock(T0)
     world = World(plain_setup(T0, manners=Manners(throttled=False)), 1)
-    board = Board(SimPrices(world, clock), clock, Inline(), 600)
+    board = Board(SimPrices(world, clock), clock, Inline(), 600, market=MemoryMarket())
     offers = board.offers(["us-east-1", "eu-west-1"], [G4DN, G5, P3])
     wire = Awkwardness(throttled_share=0.0)
     with (

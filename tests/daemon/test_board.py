@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.model import Market, Pool, Quote
 from spotrunner.daemon.board import FORGOTTEN_AFTER, Board
 from spotrunner.ports import Unavailable
@@ -41,7 +42,7 @@ class Scene:
         self.clock = VirtualClock(START)
         self.world = World(plain_setup(START), 1)
         self.prices = Prices(self.world, self.clock)
-        self.board = Board(self.prices, self.clock, Inline(), EVERY_S)
+        self.board = Board(self.prices, self.clock, Inline(), EVERY_S, market=MemoryMarket())
 
     def types_read(self) -> set[str]:
         """Those of the reads since the last look."""
@@ -107,7 +108,7 @@ def test_what_is_asked_for_again_stays(scene: Scene) -> None:
 def test_each_region_is_asked_only_for_its_own_types(scene: Scene) -> None:
     scene.board.offers([EAST], [G5])
     scene.board.offers([WEST], [G4DN])
-    assert scene.prices.read == [(EAST, (G5,)), (WEST, (G4DN,))]
+    assert set(scene.prices.read) == {(EAST, (G5,)), (WEST, (G4DN,))}
 
 
 def test_a_region_that_does_not_answer_keeps_what_was_known(scene: Scene) -> None:

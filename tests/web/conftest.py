@@ -19,6 +19,7 @@ from spotrunner.adapters import codec
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
+from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.named import policies
@@ -124,10 +125,11 @@ def api() -> Iterator[Api]:
     world = World(plain_setup(START), 1)
     buckets = MemoryBuckets(clock, ["data-bucket"])
     home, store, sites = MemoryObjects(clock), Store(), Sites(world)
+    market = MemoryMarket()
     mailbox = ObjectMailbox(home)
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
     with ThreadPoolExecutor(2) as executor:
-        board = Board(SimPrices(world, clock), clock, executor, 600)
+        board = Board(SimPrices(world, clock), clock, executor, 600, market=market)
         made: list[Api] = []
         deps = Deps(
             store=store,

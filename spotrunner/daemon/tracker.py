@@ -1,0 +1,339 @@
+"""Reads a region's market and keeps it: zones, offerings, on-demand prices, and the history of the
+spot prices without a hole, as far as EC2 remembers it.
+
+Each source is tried by itself. One that fails leaves what it said last, in memory and, over a
+restart, in the store; what it could not tell is asked for until it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from spotrunner.core.history import Span, holes, merged
+from spotrunner.core.model import Pool, Quote
+from spotrunner.core.tracked import Quotes, RegionMarket, Said, Source
+from spotrunner.daemon import memos
+from spotrunner.daemon.rows import Rows
+from spotrunner.ports import MarketStore, NotAuthorized, PortError, Prices, ZoneQuote
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+# What rounds have at hand. The price of an instance-hour is looked up at its start: an outage of
+# ours up to this long loses none of them.
+HISTORY = dt.timedelta(days=2)
+# How far back EC2 remembers spot prices.
+KEPT = dt.timedelta(days=90)
+# Read again each time: EC2 lists some prices a while after they began.
+OVERLAP = dt.timedelta(hours=1)
+# On-demand prices change by announcement, and are a call a type: they are read this seldom.
+ON_DEMAND_EVERY = dt.timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A region after a try to read it; of the price rows that came, how many the store did not
+    have. `trouble` is of the prices."""
+
+    market: RegionMarket
+    rows: int = 0
+    new_rows: int = 0
+
+    @property
+    def trouble(self) -> str:
+        return self.market.prices.trouble
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One question for spot prices."""
+
+    since: dt.datetime
+    types: tuple[str, ...]
+
+
+class Tracker:
+    """Reads each region at most once at a time; else safe from several threads."""
+
+    def __init__(self, prices: Prices, market: MarketStore, every_s: float) -> None:
+        self._prices = prices
+        self._store = market
+        self._every = dt.timedelta(seconds=every_s)
+        # A failed read is repeated sooner, but not in every round.
+        self._again_after = self._every / 10
+        self._rows = Rows()
+
+    def is_due(self, market: RegionMarket, types: frozenset[str], now: dt.datetime) -> bool:
+        return any(
+            source.is_due(keys, now, every, self._again_after)
+            for source, keys, every in (
+                (market.zones, frozenset({market.region}), self._every),
+                (market.offered, types, self._every),
+                (market.prices, types, self._every),
+                (market.on_demand, types, self._on_demand_every),
+            )
+        )
+
+    def remembered(
+        self, market: RegionMarket, types: frozenset[str], now: dt.datetime
+    ) -> RegionMarket:
+        """`market` with what the store has of types that it does not know yet. Raises
+        Unavailable."""
+        new = types - market.types
+        if not new:
+            return market
+        region, zones = market.region, market.zones
+        if not zones.said and (said := memos.ZONES.read(self._store, region)) is not None:
+            zones = Source(said={region: said})
+        names = {id_: name for name, id_ in zones.values.get(region, {}).items()}
+        return dataclasses.replace(
+            market,
+            types=market.types | new,
+            zones=zones,
+            offered=_with(market.offered, self._memo_of_offered(region, new)),
+            prices=_with(market.prices, self._stored_quotes(region, new, names, now)),
+            on_demand=_with(
+                market.on_demand,
+                {name: memos.ON_DEMAND.read(self._store, region, name) for name in new},
+            ),
+        )
+
+    def read(
+        self,
+        old: RegionMarket,
+        types: frozenset[str],
+        now: dt.datetime,
+        since: dt.datetime | None = None,
+    ) -> Reading:
+        """Ask each source that is due. `since` asks for all spot prices from then on, whatever is
+        known of them."""
+        region, market = old.region, old.only(types)
+        market = dataclasses.replace(
+            market,
+            types=types,
+            zones=self._ask(
+                "zones", market, market.zones, frozenset({region}), now, self._every, self._zones
+            ),
+            offered=self._ask(
+                "offerings", market, market.offered, types, now, self._every, self._offered
+            ),
+            on_demand=self._ask(
+                "on-demand prices",
+                market,
+                market.on_demand,
+                types,
+                now,
+                self._on_demand_every,
+                self._on_demand,
+            ),
+        )
+        is_due = market.prices.is_due(types, now, self._every, self._again_after)
+        if not is_due and since is None:
+            return Reading(market=market)
+        return self._with_prices(market, now, since)
+
+    @property
+    def _on_demand_every(self) -> dt.timedelta:
+        return max(self._every, ON_DEMAND_EVERY)
+
+    # -- what the store has --------------------------------------------------------------------
+
+    def _memo_of_offered(
+        self, region: str, types: Collection[str]
+    ) -> Mapping[str, Said[frozenset[Pool]] | None]:
+        found: dict[str, Said[frozenset[Pool]] | None] = {}
+        for name in types:
+            said = memos.OFFERED.read(self._store, region, name)
+            if said is not None:
+                pools = (Pool(region=region, zone=it, instance_type=name) for it in said.value)
+                found[name] = Said(at=said.at, value=frozenset(pools))
+        return found
+
+    def _stored_quotes(
+        self, region: str, types: Collection[str], names: Mapping[str, str], now: dt.datetime
+    ) -> Mapping[str, Said[Quotes] | None]:
+        """Zones are the store's by id: without the region's names there are none to speak of."""
+        found: dict[str, Said[Quotes] | None] = {}
+        for name in types if names else ():
+            spans = memos.read_spans(self._store, region, name)
+            quotes = [
+                Quote(
+                    pool=Pool(region=region, zone=names[row.zone_id], instance_type=name),
+                    at=row.at,
+                    price_usd_micros_hour=row.price_usd_micros_hour,
+                )
+                for row in self._store.zone_quotes(region, [name], now - HISTORY)
+                if row.zone_id in names
+            ]
+            if spans and quotes:
+                found[name] = Said(at=spans[-1].end, value=_by_pool(quotes))
+        return found
+
+    # -- sources -------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        what: str,
+        market: RegionMarket,
+        source: Source[T],
+        keys: frozenset[str],
+        now: dt.datetime,
+        every: dt.timedelta,
+        read: Callable[[str, frozenset[str], dt.datetime], Mapping[str, T]],
+    ) -> Source[T]:
+        if not source.is_due(keys, now, every, self._again_after):
+            return source
+        try:
+            return source.heard(read(market.region, keys, now), now)
+        except PortError as error:
+            return _failed(source, what, market.region, keys, now, error)
+
+    def _zones(
+        self, region: str, _: frozenset[str], now: dt.datetime
+    ) -> Mapping[str, Mapping[str, str]]:
+        zones = dict(self._prices.zones(region))
+        memos.ZONES.write(self._store, zones, now, region)
+        return {region: zones}
+
+    def _offered(
+        self, region: str, types: frozenset[str], now: dt.datetime
+    ) -> Mapping[str, frozenset[Pool]]:
+        pools = self._prices.offered(region, sorted(types))
+        found = {name: frozenset(p for p in pools if p.instance_type == name) for name in types}
+        for name, of_type in found.items():
+            zones = sorted(pool.zone for pool in of_type)
+            memos.OFFERED.write(self._store, zones, now, region, name)
+        return found
+
+    def _on_demand(
+        self, region: str, types: frozenset[str], now: dt.datetime
+    ) -> Mapping[str, int | None]:
+        prices = self._prices.on_demand(region, sorted(types))
+        found = {name: prices.get(name) for name in types}
+        for name, price in found.items():
+            memos.ON_DEMAND.write(self._store, price, now, region, name)
+        return found
+
+    # -- spot prices ---------------------------------------------------------------------------
+
+    def _with_prices(
+        self, market: RegionMarket, now: dt.datetime, since: dt.datetime | None
+    ) -> Reading:
+        """The last days of all types first, in one question: rounds need them. Then what is missing
+        before, type by type, so that what was got is kept when the next one fails."""
+        region, source = market.region, market.prices
+        rows: set[ZoneQuote] = set()
+        new_rows = 0
+        asked = market.types
+        try:
+            for window in self._windows(market, now, since):
+                asked = frozenset(window.types)
+                told = self._prices.quotes(region, window.types, window.since)
+                quotes = self._rows.sound(region, window.types, told, now)
+                stored = _stored(quotes, market.zone_ids)
+                new_rows += self._keep(market, window, stored, now)
+                rows.update(stored)
+                source = source.heard(_joined(source, window.types, quotes, now), now)
+        except PortError as error:
+            source = _failed(source, "spot prices", region, asked, now, error)
+        market = dataclasses.replace(market, prices=source)
+        return Reading(market=market, rows=len(rows), new_rows=new_rows)
+
+    def _windows(
+        self, market: RegionMarket, now: dt.datetime, since: dt.datetime | None
+    ) -> Iterator[Window]:
+        lately = now - HISTORY
+        starts = {name: since or self._start(market.region, name, now) for name in market.types}
+        if not market.zone_ids:
+            # Nothing of it can be kept: what rounds need is enough.
+            starts = {name: max(lately, start) for name, start in starts.items()}
+        recent = max(lately, min(starts.values(), default=lately))
+        yield Window(since=recent, types=tuple(sorted(starts)))
+        for name, start in sorted(starts.items()):
+            if start < recent:
+                yield Window(since=start, types=(name,))
+
+    def _start(self, region: str, instance_type: str, now: dt.datetime) -> dt.datetime:
+        """From when on prices are missing."""
+        spans = memos.read_spans(self._store, region, instance_type)
+        # What EC2 forgets in the next hour is not worth a question for all of it.
+        missing = holes(spans, now - KEPT + OVERLAP, now)
+        return max(now - KEPT, (missing[0].begin if missing else now) - OVERLAP)
+
+    def _keep(
+        self, market: RegionMarket, window: Window, rows: Sequence[ZoneQuote], now: dt.datetime
+    ) -> int:
+        """How many rows are new. First the rows and then the words that they are there."""
+        if not market.zone_ids:
+            return 0
+        new = self._store.add_quotes(rows)
+        for name in window.types:
+            spans = memos.read_spans(self._store, market.region, name)
+            spans = merged((*spans, Span(begin=window.since, end=now)))
+            memos.write_spans(self._store, spans, now, market.region, name)
+        return new
+
+
+def _failed(
+    source: Source[T],
+    what: str,
+    region: str,
+    keys: Collection[str],
+    now: dt.datetime,
+    error: PortError,
+) -> Source[T]:
+    log.warning("not read", what=what, region=region, error=str(error))
+    return source.failed(keys, now, str(error), isinstance(error, NotAuthorized))
+
+
+def _with(source: Source[T], found: Mapping[str, Said[T] | None]) -> Source[T]:
+    said = {key: said for key, said in found.items() if said is not None}
+    return dataclasses.replace(source, said={**said, **source.said})
+
+
+def _stored(quotes: Sequence[Quote], zone_ids: Mapping[str, str]) -> list[ZoneQuote]:
+    """By zone id. A zone that the account has no name for is none that it can launch in."""
+    return [
+        ZoneQuote(
+            region=quote.pool.region,
+            zone_id=zone_ids[quote.pool.zone],
+            instance_type=quote.pool.instance_type,
+            at=quote.at,
+            price_usd_micros_hour=quote.price_usd_micros_hour,
+        )
+        for quote in quotes
+        if quote.pool.zone in zone_ids
+    ]
+
+
+def _by_pool(quotes: Sequence[Quote]) -> Quotes:
+    found: dict[Pool, list[Quote]] = {}
+    for quote in quotes:
+        found.setdefault(quote.pool, []).append(quote)
+    return {pool: tuple(history) for pool, history in found.items()}
+
+
+def _joined(
+    source: Source[Quotes], types: Collection[str], quotes: Sequence[Quote], now: dt.datetime
+) -> Mapping[str, Quotes]:
+    """By type: what was held and what came, of the last days, with the price in force before."""
+    found: dict[str, Quotes] = {}
+    for name in types:
+        held = (it for of in source.values.get(name, {}).values() for it in of)
+        came = (quote for quote in quotes if quote.pool.instance_type == name)
+        every = sorted({*held, *came}, key=lambda quote: (quote.at, quote.price_usd_micros_hour))
+        found[name] = {
+            pool: _lately(history, now - HISTORY) for pool, history in _by_pool(every).items()
+        }
+    return found
+
+
+def _lately(history: tuple[Quote, ...], since: dt.datetime) -> tuple[Quote, ...]:
+    first = max((n for n, quote in enumerate(history) if quote.at <= since), default=0)
+    return history[first:]
