@@ -1,0 +1,190 @@
+"""What is known of the past of some pools: prices, on-demand prices and, from traces, capacity.
+
+A History is checked when it is made, so that a back-test never guesses: what is wrong raises
+BadHistory, and what is odd is a warning. Both name the pool, and the file and line if there is one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from spotrunner.core.model import Pool
+from spotrunner.sim.steps import Steps
+
+# EC2 repeats a price that stands still about once a day: two days without a row are a hole.
+GAP = dt.timedelta(hours=48)
+# A list of warnings is read by people.
+MOST_WARNINGS = 20
+_MICROS = 1_000_000
+
+
+class BadHistory(Exception):
+    """These prices cannot be back-tested. The message is for people, complete with the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A time of which nothing is known of a pool."""
+
+    begin: dt.datetime
+    end: dt.datetime
+
+    @property
+    def hours(self) -> float:
+        return (self.end - self.begin).total_seconds() / 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolHistory:
+    """`prices` hold from `first_at` on, micro-dollars an hour. `capacity` is whether EC2 had the
+    pool; None where nobody knows."""
+
+    pool: Pool
+    on_demand_usd_micros_hour: int
+    prices: Steps[int]
+    first_at: dt.datetime
+    capacity: Steps[bool] | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """`source` says in words where it came from."""
+
+    start: dt.datetime
+    end: dt.datetime
+    pools: tuple[PoolHistory, ...]
+    source: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        return tuple(gap for each in self.pools for gap in each.gaps)
+
+    @property
+    def knows_capacity(self) -> bool:
+        return all(each.capacity is not None for each in self.pools)
+
+    @property
+    def provenance(self) -> str:
+        """One plain line: what was recorded, and what was drawn."""
+        if self.knows_capacity:
+            return f"prices and capacity: recorded, from {self.source}"
+        return (
+            f"prices: recorded, from {self.source}; capacity: synthetic, drawn with the statistics"
+            " of nine zones measured in 2023"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One recorded price. `place` is the file and line, for messages."""
+
+    pool: Pool
+    at: dt.datetime
+    price_usd_micros_hour: int
+    place: str = ""
+
+
+def from_rows(
+    rows: Iterable[Row], on_demand: Mapping[tuple[str, str], int], source: str
+) -> History:
+    """`on_demand` is by (region, type), micro-dollars an hour. Raises BadHistory where nothing is
+    left to be tested."""
+    by_pool: dict[Pool, list[Row]] = {}
+    for row in rows:
+        by_pool.setdefault(row.pool, []).append(row)
+    if not by_pool:
+        raise BadHistory(
+            f"{source} has no price of the job's types in its regions: give the job types and"
+            " regions that it has, or other prices"
+        )
+    warnings: list[str] = []
+    end = max(row.at for each in by_pool.values() for row in each)
+    pools = []
+    for pool in sorted(by_pool):
+        dear = on_demand.get((pool.region, pool.instance_type))
+        if dear is None:
+            warnings.append(
+                f"{pool} has no on-demand price and is left out: add --on-demand"
+                f" {pool.instance_type}=USD, or an ondemand.csv"
+            )
+        else:
+            pools.append(_pool_history(pool, by_pool[pool], dear, end, warnings))
+    if not pools:
+        types = sorted({pool.instance_type for pool in by_pool})
+        raise BadHistory(
+            f"no pool in {source} has an on-demand price, and without one nothing bounds a spot"
+            f" price: add --on-demand {types[0]}=USD, or an ondemand.csv"
+        )
+    return History(
+        start=min(each.first_at for each in pools),
+        end=end,
+        pools=tuple(pools),
+        source=source,
+        warnings=_bounded(warnings),
+    )
+
+
+def _pool_history(
+    pool: Pool, rows: Sequence[Row], on_demand: int, end: dt.datetime, warnings: list[str]
+) -> PoolHistory:
+    if any(later.at < row.at for row, later in itertools.pairwise(rows)):
+        bad = next(later for row, later in itertools.pairwise(rows) if later.at < row.at)
+        # EC2 itself answers with the newest first: only a mixture of both is odd.
+        if any(later.at > row.at for row, later in itertools.pairwise(rows)):
+            where = f" (from {bad.place} on)" if bad.place else ""
+            warnings.append(f"{pool}: its prices are not in the order of time{where}: sorted")
+    steps: dict[dt.datetime, Row] = {}
+    for row in sorted(rows, key=lambda row: row.at):
+        before = steps.get(row.at)
+        if before is not None and before.price_usd_micros_hour != row.price_usd_micros_hour:
+            where = f" ({row.place})" if row.place else ""
+            warnings.append(
+                f"{pool}: two prices at {row.at:%Y-%m-%d %H:%M:%S}{where}: the last one counts"
+            )
+        steps[row.at] = row
+    times = list(steps)
+    gaps = tuple(
+        Gap(begin=begin, end=later)
+        for begin, later in itertools.pairwise([*times, end])
+        if later - begin > GAP
+    )
+    warnings += [
+        f"{pool}: no price for {gap.hours:.0f} h from {gap.begin:%Y-%m-%d %H:%M} on: the last one"
+        " is taken to hold, and no run starts in there"
+        for gap in gaps
+    ]
+    return PoolHistory(
+        pool=pool,
+        on_demand_usd_micros_hour=on_demand,
+        prices=Steps((at, row.price_usd_micros_hour) for at, row in steps.items()),
+        first_at=times[0],
+        gaps=gaps,
+    )
+
+
+def _bounded(warnings: Sequence[str]) -> tuple[str, ...]:
+    if len(warnings) <= MOST_WARNINGS:
+        return tuple(warnings)
+    more = len(warnings) - MOST_WARNINGS
+    return (*warnings[:MOST_WARNINGS], f"... and {more} more like these")
+
+
+def usd_micros(text: str, place: str) -> int:
+    """A price in USD an hour as micro-dollars. Raises BadHistory for what is no price."""
+    try:
+        price = Decimal(text.strip())
+    except InvalidOperation:
+        raise BadHistory(f"{place}: expected a price in USD an hour, found {text!r}") from None
+    if not price.is_finite() or price <= 0:
+        raise BadHistory(f"{place}: expected a price above 0 USD an hour, found {text.strip()}")
+    micros = round(price * _MICROS)
+    if micros < 1 or not math.isfinite(float(price)) or price > 100_000:
+        raise BadHistory(f"{place}: {text.strip()} USD an hour is no price of an instance")
+    return micros
