@@ -252,7 +252,8 @@ class Memo:
 
 class MarketStore(Protocol):
     """What is kept for good of the market. Facts, not decisions: writes need no lead, and the same
-    fact again changes nothing. Safe to use from several threads. All raise Unavailable."""
+    fact again changes nothing. Safe to use from several threads. All raise Unavailable, and
+    ValueError for a time without a zone."""
 
     def add_quotes(self, quotes: Sequence[ZoneQuote]) -> int:
         """How many of them were new. One that is known by (region, zone id, type, at) already keeps
@@ -267,7 +268,7 @@ class MarketStore(Protocol):
         until: dt.datetime | None = None,
     ) -> tuple[ZoneQuote, ...]:
         """Oldest first: those within [since, until], and of each zone and type the one in force at
-        `since`, with its own time."""
+        `since`, with its own time. Raises ValueError where `until` lies before `since`."""
         ...
 
     def remember(self, memo: Memo) -> None:
