@@ -1,0 +1,220 @@
+"""What the cheapest conceivable run costs for one who knows the future: a bound below all policies.
+
+Why it is one. Every run of sim/replay is a row of stretches of training, one after the other, each
+on a machine that was requested a changeover before. Here such stretches are chosen with perfect
+knowledge, and each rule is bent in favour of the chooser:
+
+- A second on a pool costs the lowest price that was in force there since an hour and a changeover
+  before: EC2 charges the price at the start of the instance-hour, which lies in that time.
+- A stretch ends when it likes, with nothing to pay for saves, handovers or a begun minute, and one
+  may follow on another without a pause. Work is divisible, and nothing is ever lost.
+- Spot can be trained on from a changeover after the pool had capacity until EC2's notice is over.
+- An instance that EC2 takes in its first hour is free, so the last hour of each run of capacity,
+  less a changeover, costs nothing, as often as one likes.
+- The demand for enough work is priced instead of kept (a Lagrange multiplier): for every price of
+  work, the least cost less the worth of the work is below the cost of any run that does the work.
+  The best of these bounds is the answer.
+
+With `free_hours=False` no hour is free. That is no bound, since a policy may be lucky, but it says
+what a perfect planner pays who does not live on interruptions.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from spotrunner.core.model import JobSpec
+from spotrunner.sim.lifetimes import Paces
+from spotrunner.sim.replay import rates
+from spotrunner.sim.scene import PoolScene, Scene
+
+_HOUR_S = 3600.0
+_INF = math.inf
+# Each round closes in on the best price of work: some six are enough, and all are bounds.
+_MOST_ROUNDS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Somewhere to train. By segment of the time: micro-dollars an hour, or None where it cannot
+    be had; by the start of a segment: what a launch that trains from then on has paid."""
+
+    rate: float  # work a second
+    price: Sequence[float | None]
+    launch: Sequence[float]
+
+
+def bound(spec: JobSpec, scene: Scene, paces: Paces, *, free_hours: bool = True) -> int | None:
+    """Micro-dollars; None where even perfect knowledge does not meet the deadline. A run that goes
+    on after its deadline may cost less."""
+    assert spec.work_s is not None
+    end = min(scene.until, spec.deadline_at or scene.until)
+    seconds = _Seconds(scene, spec, paces, (end - scene.start).total_seconds())
+    edges = seconds.edges()
+    sources = list(seconds.sources(edges, free_hours))
+    return _cheapest(sources, edges, float(math.ceil(spec.work_s)))
+
+
+# -- what can be had when ----------------------------------------------------------------------
+
+
+class _Seconds:
+    """The scene in seconds since its start."""
+
+    def __init__(self, scene: Scene, spec: JobSpec, paces: Paces, end_s: float) -> None:
+        self._scene = scene
+        self._bid = spec.max_price_usd_micros
+        self._rates = rates(spec)
+        self._changeover_s = paces.changeover_s
+        self._notice_s = paces.notice_s
+        self._end_s = end_s
+        self._runs = {each.pool: list(self._runs_of(each)) for each in scene.pools}
+
+    def edges(self) -> list[float]:
+        """Between two of these nothing changes, so that no stretch needs to begin or end there."""
+        found = {0.0, self._end_s, self._changeover_s}
+        for each in self._scene.pools:
+            found.update(self._gone_s(at) for at in each.times)
+            found.update(self._gone_s(at) + self._forgets_s for at in each.times)
+            for begin, end in self._runs[each.pool]:
+                found.update((begin, end, self._free_from(begin, end)))
+        return sorted(at for at in found if 0 <= at <= self._end_s)
+
+    def sources(self, edges: Sequence[float], free_hours: bool) -> Iterator[_Source]:
+        segments = list(itertools.pairwise(edges))
+        for each in self._scene.pools:
+            rate, runs = self._rates[each.pool.instance_type], self._runs[each.pool]
+            floors = [self._floor(each, begin, end) for begin, end in segments]
+            inside = [_inside(begin, end, runs) for begin, end in segments]
+            yield self._source(
+                rate,
+                [floor if there else None for floor, there in zip(floors, inside, strict=True)],
+            )
+            if free_hours:
+                late = [(self._free_from(begin, end), end) for begin, end in runs]
+                free = [0.0 if _inside(begin, end, late) else None for begin, end in segments]
+                yield _Source(rate=rate, price=free, launch=[0.0] * len(segments))
+        for rate, price in sorted(self._on_demand()):
+            started = [price if begin >= self._changeover_s else None for begin, _ in segments]
+            yield self._source(rate, started)
+
+    def _source(self, rate: float, price: Sequence[float | None]) -> _Source:
+        """A launch at an edge has paid for what lies before it and after it: the cheaper counts."""
+        before = [None, *price[:-1]]
+        launch = [
+            min((it for it in pair if it is not None), default=0.0) * self._changeover_s / _HOUR_S
+            for pair in zip(before, price, strict=True)
+        ]
+        return _Source(rate=rate, price=price, launch=launch)
+
+    def _on_demand(self) -> set[tuple[float, float]]:
+        return {
+            (self._rates[each.pool.instance_type], float(each.on_demand_usd_micros_hour))
+            for each in self._scene.pools
+        }
+
+    def _runs_of(self, each: PoolScene) -> Iterator[tuple[float, float]]:
+        """When the pool can be trained on: from a changeover after it opens to the notice's end."""
+        at = self._opens(each, self._scene.start)
+        while at is not None and self._gone_s(at) < self._end_s:
+            taking = each.takes(at, self._bid)
+            end = self._end_s if taking is None else self._gone_s(taking.notice_at) + self._notice_s
+            begin = self._gone_s(at) + self._changeover_s
+            if begin < end:
+                yield begin, end
+            at = None if taking is None else self._opens(each, taking.notice_at)
+
+    def _opens(self, each: PoolScene, since: dt.datetime) -> dt.datetime | None:
+        """The first time from `since` on at which EC2 gives the pool."""
+        at: dt.datetime | None = since
+        while at is not None and not each.gives(at, self._bid):
+            opening = each.open.next_where(at, lambda is_open: True)
+            changes = [later for later in each.times if later > at]
+            at = min([*changes[:1], *([opening[0]] if opening else [])], default=None)
+        return at
+
+    def _free_from(self, begin: float, end: float) -> float:
+        """From when on an instance can train that EC2 takes at `end`, in its first hour."""
+        return max(begin, end - _HOUR_S + self._changeover_s)
+
+    @property
+    def _forgets_s(self) -> float:
+        return _HOUR_S + self._changeover_s
+
+    def _floor(self, each: PoolScene, begin: float, end: float) -> float:
+        since = self._scene.start + dt.timedelta(seconds=max(0.0, begin - self._forgets_s))
+        until = self._scene.start + dt.timedelta(seconds=end)
+        quotes = each.quotes(since, until)
+        return float(min((it.price_usd_micros_hour for it in quotes), default=0))
+
+    def _gone_s(self, at: dt.datetime) -> float:
+        return (at - self._scene.start).total_seconds()
+
+
+def _inside(begin: float, end: float, runs: Sequence[tuple[float, float]]) -> bool:
+    return any(first <= begin and end <= last for first, last in runs)
+
+
+# -- the best bound ----------------------------------------------------------------------------
+
+
+def _cheapest(sources: Sequence[_Source], edges: Sequence[float], work: float) -> int | None:
+    """The highest of the bounds that the prices of work give: the plans at two prices, one with
+    too little work and one with enough, name the next price to ask for."""
+    worth = _dear(sources)
+    low_cost, low_work, best = 0.0, 0.0, 0.0
+    high_cost, high_work = _plan(sources, edges, worth)
+    if high_work < work * (1 - 1e-4):
+        return None
+    for _ in range(_MOST_ROUNDS):
+        worth = max(0.0, high_cost - low_cost) / max(1e-9, high_work - low_work)
+        cost, done = _plan(sources, edges, worth)
+        best = max(best, cost + worth * (work - done))
+        if best >= low_cost + worth * (work - low_work) - 0.5:
+            break
+        if done < work:
+            low_cost, low_work = cost, done
+        else:
+            high_cost, high_work = cost, done
+    return max(0, math.floor(best * (1 - 1e-9)) - 1)
+
+
+def _dear(sources: Sequence[_Source]) -> float:
+    """A price of work, a second, at which every second of it that can be had is worth having."""
+    prices = [
+        (price + 1) / source.rate / _HOUR_S
+        for source in sources
+        for price in source.price
+        if price is not None
+    ]
+    return 1e6 * max(prices, default=1.0)
+
+
+def _plan(sources: Sequence[_Source], edges: Sequence[float], worth: float) -> tuple[float, float]:
+    """(cost, work) of the plan with the least cost less `worth` of its work."""
+    idle, idle_cost, idle_work = 0.0, 0.0, 0.0
+    value = [_INF] * len(sources)
+    cost, work = [0.0] * len(sources), [0.0] * len(sources)
+    for segment, (begin, end) in enumerate(itertools.pairwise(edges)):
+        seconds = end - begin
+        for index, source in enumerate(sources):
+            price = source.price[segment]
+            if price is None:
+                value[index] = _INF
+                continue
+            launch = source.launch[segment]
+            if idle + launch < value[index]:
+                value[index] = idle + launch
+                cost[index], work[index] = idle_cost + launch, idle_work
+            paid, done = price * seconds / _HOUR_S, source.rate * seconds
+            value[index] += paid - worth * done
+            cost[index] += paid
+            work[index] += done
+        for index, each in enumerate(value):
+            if each < idle:
+                idle, idle_cost, idle_work = each, cost[index], work[index]
+    return idle_cost, idle_work
