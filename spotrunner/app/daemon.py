@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -40,12 +41,14 @@ from spotrunner.daemon.board import Board
 from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.loops import Ticker
+from spotrunner.daemon.memos import read_spans
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
 from spotrunner.ports import Misconfigured, Objects, PreconditionFailed
 from spotrunner.web.app import Deps, create_app
+from spotrunner.web.prices import region_view, source_view
 
 log = structlog.get_logger(__name__)
 
@@ -240,23 +243,26 @@ class _Daemon:
                 token=self._token,
                 encode=codec.to_json,
                 status=self._status,
+                market=self._store.market,
+                types=self._settings.types,
+                tracked=self._lookout.board.look,
+                known=partial(read_spans, self._store.market),
+                sync=self._lookout.board.sync,
             )
         )
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
 
     def _status(self) -> Mapping[str, object]:
         """What a person who looks after the daemon asks first."""
-        markets = self._lookout.board.markets()
+        markets, hints = self._lookout.board.markets(), self._lookout.hints
         return {
             "installation": self._installation,
             "regions": list(self._settings.regions),
             "last_error": self._ticker.last_error,
-            "prices": {
-                region: {
-                    "read_at": market.read_at.isoformat() if market.read_at else None,
-                    "trouble": market.trouble,
-                }
-                for region, market in markets.items()
+            "prices": {region: region_view(market) for region, market in markets.items()},
+            "hints": {
+                name: source_view(source)
+                for name, source in (hints.sources() if hints else {}).items()
             },
         }
 

@@ -25,6 +25,7 @@ from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.find import find_attempts, find_job
 from spotrunner.web.guard import MAX_BODY_BYTES, Guard
+from spotrunner.web.prices import PriceCalls
 from spotrunner.web.schema import to_spec
 from spotrunner.web.views import Json, when
 
@@ -44,6 +45,7 @@ def create_app(deps: Deps) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     errors.add_handlers(app)
     app.include_router(_Jobs(deps).router(), prefix="/v1")
+    app.include_router(PriceCalls(deps).router(), prefix="/v1")
     app.include_router(_Job(deps).router(), prefix="/v1/jobs/{job}")
     app.add_middleware(
         Guard,

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import datetime as dt
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from spotrunner.core.history import Span
 from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy import Policies
-from spotrunner.ports import Buckets, Clock, Heads, Mailbox, Objects, PortError, Sites, Store
+from spotrunner.core.tracked import RegionMarket
+from spotrunner.ports import (
+    Buckets,
+    Clock,
+    Heads,
+    Mailbox,
+    MarketStore,
+    Objects,
+    PortError,
+    Sites,
+    Store,
+)
 
 MIB = 1 << 20
+
+
+class Synced(Protocol):
+    """What a read of a region's spot prices brought: rows that came, and those that were new."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def new_rows(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +42,12 @@ class Deps:
     """`objects` is the home bucket; `offers` takes regions and types, `offered` too: it says by
     region where they are offered at all, or why EC2 did not tell; `wake` asks for a round, `round`
     also waits that many seconds for its end and says whether it came; `encode` makes a
-    value of the model to JSON; `status` is what the daemon says of itself."""
+    value of the model to JSON; `status` is what the daemon says of itself.
+
+    Of prices: `types` are those that are always looked at; `tracked` takes regions and types, and
+    gives what is known of each region; `known` says of which times the prices of a type in a region
+    are in `market`; `sync` takes regions, more types, since when to read, and for how many seconds
+    to wait (None: it is still at it)."""
 
     store: Store
     objects: Objects
@@ -36,4 +66,11 @@ class Deps:
     token: str
     encode: Callable[[object], bytes]
     status: Callable[[], Mapping[str, object]]
+    market: MarketStore
+    types: tuple[str, ...]
+    tracked: Callable[[Iterable[str], Iterable[str]], Mapping[str, RegionMarket]]
+    known: Callable[[str, str], Sequence[Span]]
+    sync: Callable[
+        [Collection[str], Iterable[str], dt.datetime, float], Mapping[str, Synced | None]
+    ]
     max_workdir_bytes: int = 512 * MIB

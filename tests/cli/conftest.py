@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,17 @@ from spotrunner.adapters import codec
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
+from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
 from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.named import policies
+from spotrunner.daemon.board import Board
+from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Sites
-from spotrunner.sim.cloud import SimSites, VirtualClock
+from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
+from spotrunner.sim.stage import Inline
 from spotrunner.sim.world import World
 from spotrunner.web.app import Deps, create_app
 from tests.build import OFFERS, T0, an_offer
@@ -43,6 +48,8 @@ class Behind:
     clock: VirtualClock
     mailbox: ObjectMailbox
     sites: Sites
+    world: World
+    market: MemoryMarket = field(default_factory=MemoryMarket)
     offers: list[Offer] = field(default_factory=list)
     silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
@@ -57,6 +64,7 @@ class Behind:
 def behind() -> Behind:
     clock = VirtualClock(T0)
     buckets, home = MemoryBuckets(clock, ["data-bucket"]), MemoryObjects(clock)
+    world = World(plain_setup(T0), 1)
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
     return Behind(
         store=MemoryStore(),
@@ -64,7 +72,8 @@ def behind() -> Behind:
         buckets=buckets,
         clock=clock,
         mailbox=ObjectMailbox(home),
-        sites=SimSites(World(plain_setup(T0), 1)),
+        sites=SimSites(world),
+        world=world,
         offers=[*OFFERS, an_offer("eu-west-1a", "p3.2xlarge", price=900_000, dearest=3_300_000)],
     )
 
@@ -139,6 +148,8 @@ def _app(behind: Behind) -> FastAPI:
         sold = {region: {offer.pool for offer in offers([region], types)} for region in regions}
         return {region: behind.silent.get(region, frozenset(sold[region])) for region in sold}
 
+    prices = SimPrices(behind.world, behind.clock)
+    board = Board(prices, behind.clock, Inline(), 600, market=behind.market)
     return create_app(
         Deps(
             store=behind.store,
@@ -158,6 +169,11 @@ def _app(behind: Behind) -> FastAPI:
             token=TOKEN,
             encode=codec.to_json,
             status=lambda: {"installation": "test"},
+            market=behind.market,
+            types=("g4dn.xlarge",),
+            tracked=board.look,
+            known=partial(read_spans, behind.market),
+            sync=board.sync,
         )
     )
 

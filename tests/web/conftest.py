@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Site
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
@@ -149,6 +151,11 @@ def api() -> Iterator[Api]:
             token=TOKEN,
             encode=codec.to_json,
             status=lambda: {"installation": "test"},
+            market=market,
+            types=("g4dn.xlarge",),
+            tracked=board.look,
+            known=partial(read_spans, market),
+            sync=board.sync,
             max_workdir_bytes=MAX_WORKDIR_BYTES,
         )
         with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
