@@ -45,14 +45,14 @@ def build(key: TableKey) -> Table:
         if k <= _KEPT_ALL or k % _KEPT_EACH == 0:
             looks.append(k)
             pages.append(page)
-    costs = np.ascontiguousarray(np.stack(pages), dtype=np.float32)
+    costs = np.stack(pages)
     assert costs.shape == (len(looks), ROWS, len(slacks_s))
     return Table(
         look_s=key.look_s,
         looks=tuple(looks),
         slacks_s=tuple(slacks_s.tolist()),
         # Plain floats one by one: reading a cell of numpy's takes ten times as long.
-        costs=memoryview(costs).cast("B").cast("f"),
+        costs=memoryview(costs.tobytes()).cast("f"),
     )
 
 
@@ -97,7 +97,8 @@ class _Values:
         go_spot = self._launch(k, hours)
         rows = np.concatenate([wait, keep_on_demand, go_on_demand, go_spot, keep_spot])
         self._remember(k, wait, keep_on_demand, go_on_demand, go_spot, keep_spot)
-        return np.minimum(rows, LATE)
+        page: Floats = np.minimum(rows, LATE)
+        return page
 
     def _launch(self, k: int, hours: np.float32) -> Floats:
         """A launch on spot, for each age of the run that it joins."""
@@ -112,7 +113,8 @@ class _Values:
             cost += lost * (paid * j + self._after_loss[j - 1](idle))
             alive = alive @ self._chances.stays
         cost += alive @ self._after_launch(self._on_spot[k - takes])
-        return cost + alive.sum(1, keepdims=True) * paid * takes
+        cost += alive.sum(1, keepdims=True) * paid * takes
+        return cost
 
     def _remember(
         self, k: int, wait: Floats, keep: Floats, go: Floats, go_spot: Floats, keep_spot: Floats
