@@ -14,7 +14,7 @@ from spotrunner.core.catalogue import closest_name, region_problem, type_problem
 from spotrunner.core.history import Span, Step, holes, steps, summary
 from spotrunner.core.located import Problem
 from spotrunner.core.tracked import RegionMarket, Source
-from spotrunner.web import errors
+from spotrunner.web import errors, moments
 from spotrunner.web.deps import Deps
 from spotrunner.web.views import Json, when
 
@@ -48,12 +48,12 @@ class PriceCalls:
         self,
         type_: Annotated[list[str] | None, Query(alias="type")] = None,
         region: Annotated[list[str] | None, Query()] = None,
-        since: dt.datetime | None = None,
+        since: str = f"{SINCE_DAYS}d",
         steps: bool = False,
     ) -> Json:
-        """By pool, the price now and over the time from `since` on (30 days). All types that are
-        looked at, or only those named; with `steps` also every price. `unknown` are the times whose
-        prices were never read."""
+        """By pool, the price now and over the time from `since` on: a time, or how long ago. All
+        types that are looked at, or only those named; with `steps` also every price. `unknown` are
+        the times whose prices were never read."""
         deps, now = self._deps, self._deps.clock.now()
         regions = self._regions(region or ())
         self._check_types(type_ or ())
@@ -127,16 +127,22 @@ def _region_problem(name: str, ours: Sequence[str]) -> str:
     )
 
 
-def _since(since: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+def _since(text: str, now: dt.datetime) -> dt.datetime:
     """Raises ApiError."""
-    if since is None:
-        return now - dt.timedelta(days=SINCE_DAYS)
-    if since.tzinfo is None:
-        since = since.replace(tzinfo=dt.timezone.utc)
+    ago_s = moments.seconds(text)
+    try:
+        if ago_s is not None:
+            return now - dt.timedelta(seconds=ago_s)
+        since = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        since = since if since.tzinfo else since.replace(tzinfo=dt.timezone.utc)
+        since = since.astimezone(dt.timezone.utc)
+    except (ValueError, OverflowError):
+        message = f"expected how long ago (30d, 12h) or a day (2026-10-01, in UTC), found {text}"
+        raise errors.one(errors.UNPROCESSABLE, message, "since") from None
     if since >= now:
-        message = f"{since:%Y-%m-%d %H:%M} UTC is not past yet: no price is known from then on"
+        message = f"{text} is not past yet: it is {now:%Y-%m-%d %H:%M} UTC"
         raise errors.one(errors.UNPROCESSABLE, message, "since")
-    return since.astimezone(dt.timezone.utc)
+    return since
 
 
 # -- one type in one region --------------------------------------------------------------------
