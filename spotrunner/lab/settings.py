@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
+from spotrunner.lab.endpoint import advisor
 from spotrunner.lab.gate import CONTROL_KEY
 from spotrunner.lab.paths import HOME_BUCKET, HOME_REGION, INSTANCE_PROFILE, LabPaths
 
@@ -22,6 +23,7 @@ def write_settings(paths: LabPaths, url: str, regions: Sequence[str]) -> None:
         "api": {"host": "127.0.0.1", "port": 0},
         "tick_s": _TICK_S,
         "instance_profile": INSTANCE_PROFILE,
+        "advisor_url": url + advisor.PATH,
     }
     paths.state.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(settings, sort_keys=False)
