@@ -342,6 +342,10 @@ class Buckets(Protocol):
 
     def objects(self, bucket: str) -> Objects: ...
 
+    def region(self, bucket: str) -> str:
+        """Where it is. Raises Unavailable, NotAuthorized, Misconfigured (no such bucket)."""
+        ...
+
 
 # -- mailbox -----------------------------------------------------------------------------------
 

@@ -128,15 +128,27 @@ class MemoryObjects:
 
 
 class MemoryBuckets:
-    """ports.Buckets over buckets that exist from the start."""
+    """ports.Buckets over buckets that exist from the start, all in `region` but those that are
+    `moved`."""
 
-    def __init__(self, clock: Clock, names: Sequence[str] = ()) -> None:
+    def __init__(self, clock: Clock, names: Sequence[str] = (), region: str = "us-east-1") -> None:
         self._buckets = {name: MemoryObjects(clock) for name in names}
+        self._regions = dict.fromkeys(names, region)
 
     def objects(self, bucket: str) -> MemoryObjects:
+        self._check(bucket)
+        return self._buckets[bucket]
+
+    def region(self, bucket: str) -> str:
+        self._check(bucket)
+        return self._regions[bucket]
+
+    def moved(self, bucket: str, region: str) -> None:
+        self._regions[bucket] = region
+
+    def _check(self, bucket: str) -> None:
         if bucket not in self._buckets:
             raise Misconfigured(f"there is no bucket {bucket}")
-        return self._buckets[bucket]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -231,7 +231,7 @@ class _Daemon:
                 buckets=self._buckets,
                 heads=self._heads,
                 mailbox=self._mailbox,
-                offers=self._lookout.board.offers,
+                outlook=self._lookout.outlook,
                 offered=self._lookout.board.offered,
                 policies=policies(),
                 sites=self._sites,

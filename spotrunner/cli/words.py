@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
+
+from spotrunner.web import moments
 
 
 def usd(amount: float | None) -> str | None:
@@ -23,20 +24,14 @@ def percent(fraction: float | None) -> str | None:
 
 def duration(seconds: float | None) -> str | None:
     """`45s`, `12m`, `3h 5m`, `2d 4h`: the two largest units, rounded down."""
-    if seconds is None:
-        return None
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m"
-    if whole < 86_400:
-        return _two(whole // 3600, "h", whole % 3600 // 60, "m")
-    return _two(whole // 86_400, "d", whole % 86_400 // 3600, "h")
+    return None if seconds is None else moments.duration(seconds)
 
 
-def _two(large: int, unit: str, small: int, small_unit: str) -> str:
-    return f"{large}{unit} {small}{small_unit}" if small else f"{large}{unit}"
+def exact(seconds: float | None) -> str | None:
+    """The same, with the seconds of minutes: `4m 10s`."""
+    if seconds is None or not 60 <= seconds < 3600:
+        return duration(seconds)
+    return moments.two(int(seconds) // 60, "m", int(seconds) % 60, "s")
 
 
 def instant(text: str | None) -> dt.datetime | None:
@@ -71,15 +66,9 @@ def progress(step: int | None, total: int | None) -> str | None:
     return f"{step}/{total} ({100 * step // total}%)" if total else str(step)
 
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
 def seconds(text: str) -> int | None:
     """`90m`, `8h`, `1h30m` or `1d` in seconds; None for anything else, and for nothing."""
-    parts = re.findall(r"(\d+)([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(int(number) * _UNITS_S[unit] for number, unit in parts) or None
+    return moments.seconds(text)
 
 
 def state(name: str, detail: str | None) -> str:

@@ -80,7 +80,7 @@ def dotted(path: Path) -> str:
 
 def read(text: str, file: str) -> Document:
     """Raises BadFile when `text` is no YAML, no mapping, or has a key twice."""
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
@@ -98,6 +98,18 @@ def read(text: str, file: str) -> Document:
         loader.dispose()
     return Document(values=values, lines=places.lines, words=places.words)
 
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but that 2026-02-30, which looks like a day and is none, stays text."""
+
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:
+            return self.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
 
 _KINDS = {yaml.SequenceNode: "a list", yaml.ScalarNode: "text"}
 

@@ -86,18 +86,18 @@ class _Jobs:
             raise errors.one(errors.UNAVAILABLE, message, hint="the daemon's log says why")
         return {"now": when(self._deps.clock.now())}
 
-    async def offers(self, request: Request) -> Json:
-        return await run_in_threadpool(self._offers, await request.body())
+    async def offers(self, request: Request, allow_late: bool = False) -> Json:
+        """`allow_late`, as with a submission: what cannot be in time is a warning."""
+        return await run_in_threadpool(self._offers, await request.body(), allow_late)
 
-    def _offers(self, body: bytes) -> Json:
+    def _offers(self, body: bytes, allow_late: bool) -> Json:
         file = submit.parse(body)
-        spec = to_spec(file, None)
-        checked = check(self._deps, spec)
+        spec = to_spec(file, None, self._deps.clock.now())
+        checked = check(self._deps, spec, allow_late)
         if checked.wrong:
             raise errors.refused(checked.wrong)
-        rows, choice = offers.table(self._deps, spec)
         warnings = errors.plain_all((*file.warnings, *checked.warnings))
-        return {"offers": rows, "why": choice.why, "warnings": warnings, "errors": []}
+        return {**offers.table(self._deps, checked.spec), "warnings": warnings, "errors": []}
 
     def jobs(
         self,
@@ -118,13 +118,13 @@ class _Jobs:
             "total": total,
         }
 
-    async def submit(self, request: Request) -> Json:
+    async def submit(self, request: Request, allow_late: bool = False) -> Json:
         """A form: `job` is the job file's fields as JSON, `workdir` the packed workdir if there is
         one, `workdir_sha256` its digest, where the sender wants it checked."""
         async with request.form(max_files=1, max_fields=2, max_part_size=MAX_BODY_BYTES) as form:
-            return await run_in_threadpool(self._submit, dict(form))
+            return await run_in_threadpool(self._submit, dict(form), allow_late)
 
-    def _submit(self, form: dict[str, UploadFile | str]) -> Json:
+    def _submit(self, form: dict[str, UploadFile | str], allow_late: bool) -> Json:
         fields, workdir = form.get("job"), form.get("workdir")
         sha256 = form.get("workdir_sha256")
         if not isinstance(fields, str):
@@ -133,7 +133,8 @@ class _Jobs:
             raise errors.one(errors.UNPROCESSABLE, "expected a file", "workdir")
         upload = workdir.file if workdir is not None else None
         file = submit.parse(fields)
-        job, warnings = submit.submit(self._deps, file, upload, str(sha256) if sha256 else None)
+        digest = str(sha256) if sha256 else None
+        job, warnings = submit.submit(self._deps, file, upload, digest, allow_late)
         line = views.summary(self._deps, job, (), {})
         return {**line, "warnings": errors.plain_all(warnings)}
 

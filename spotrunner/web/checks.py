@@ -1,5 +1,6 @@
 """What is wrong with a job as only the daemon can know: what its regions offer, which images there
-are, whether its data lies there, whether its budget pays a start. Everything at once.
+are, whether its data lies there, whether its budget pays a start and its time is enough. Everything
+at once.
 
 Only evidence refuses a job. What a region that does not answer may offer is unknown: the job is
 taken, and told of it.
@@ -7,45 +8,53 @@ taken, and told of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TypeVar
 
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.core.located import Problem
-from spotrunner.core.model import DataSource, JobSpec, Pool
+from spotrunner.core.model import JobSpec, Market, Pool
 from spotrunner.core.money import HOUR_S, first_paid_s, start_s, usd
 from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Site, Unavailable
+from spotrunner.web import timing
 from spotrunner.web.deps import Deps
-from spotrunner.web.schema import bucket_and_prefix
+from spotrunner.web.sources import measured
 
 T = TypeVar("T")
 
 _CENT_USD_MICROS = 10_000
+NEEDS_NUMPY = frozenset({"planner"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """`wrong` refuses the job; `warnings` are what is not known, or does not help it."""
+    """`wrong` refuses the job; `warnings` are what is not known, or does not help it. `spec` is the
+    job's, with where its data is and how much."""
 
+    spec: JobSpec
     wrong: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-def check(deps: Deps, spec: JobSpec) -> Checked:
-    """Raises Unavailable when nothing is wrong as far as is known, and none of the job's regions,
-    or the bucket of its data, can be asked now."""
-    return _Check(deps, spec).all()
+def check(deps: Deps, spec: JobSpec, allow_late: bool = False) -> Checked:
+    """With `allow_late` a deadline that cannot be met is a warning. Raises Unavailable when nothing
+    is wrong as far as is known, and none of the job's regions, or the bucket of its data, can be
+    asked now."""
+    return _Check(deps, spec, allow_late).all()
 
 
 class _Check:
-    def __init__(self, deps: Deps, spec: JobSpec) -> None:
+    def __init__(self, deps: Deps, spec: JobSpec, allow_late: bool) -> None:
         self._deps = deps
         self._spec = spec
+        self._allow_late = allow_late
         self._here = tuple(region for region in spec.regions if region in deps.regions)
-        self._offers = deps.offers(self._here, spec.instance_types)
+        self._offers = deps.outlook(self._here, spec.instance_types).offers
         # Why a region cannot be asked: nothing more is asked of it, since each call takes long.
         self._silent: dict[str, Unavailable] = {}
         self._barred: dict[str, NotAuthorized] = {}
@@ -59,12 +68,19 @@ class _Check:
             *self._images(),
             *self._data(),
             *self._budget(),
+            *self._bid(),
+            *self._deadline(),
+            *self._policy(),
             *self._barred_regions(),
         ]
         if self._silent and not wrong and len(self._silent) == len(self._here):
             whys = "; ".join(f"{region}: {why}" for region, why in self._silent.items())
             raise Unavailable(f"the job cannot be checked now, since no region answers ({whys})")
-        return Checked(wrong=tuple(wrong), warnings=(*self._warnings, *self._silent_regions()))
+        return Checked(
+            spec=self._spec,
+            wrong=tuple(wrong),
+            warnings=(*self._warnings, *self._silent_regions()),
+        )
 
     # -- regions -------------------------------------------------------------------------------
 
@@ -199,17 +215,14 @@ class _Check:
     # -- data ----------------------------------------------------------------------------------
 
     def _data(self) -> Iterator[Problem]:
-        for index, data in enumerate(self._spec.data):
-            if (why := self._why_not_there(data)) is not None:
-                yield Problem(key=f"data.{index}.source", message=why)
-
-    def _why_not_there(self, data: DataSource) -> str | None:
-        bucket, prefix = bucket_and_prefix(data.source)
-        try:
-            first = next(iter(self._deps.buckets.objects(bucket).list(prefix)), None)
-        except (Misconfigured, NotAuthorized) as error:
-            return f"{data.source} cannot be read: {error}"
-        return None if first is not None else f"there is nothing in {data.source}"
+        found = [measured(self._deps.buckets, data, self._spec) for data in self._spec.data]
+        for index, source in enumerate(found):
+            key = f"data.{index}.source"
+            if source.wrong:
+                yield Problem(key=key, message=source.wrong)
+            elif source.warning:
+                self._warnings.append(Problem(key=key, message=source.warning))
+        self._spec = dataclasses.replace(self._spec, data=tuple(source.data for source in found))
 
     # -- money ---------------------------------------------------------------------------------
 
@@ -232,6 +245,54 @@ class _Check:
             message=f"{usd(budget)} does not pay a start: the first {need_s} s on {least.pool}"
             f" need {cents / 100:.2f} USD in reserve",
         )
+
+    def _bid(self) -> Iterator[Problem]:
+        """A bid below all prices would wait for ever, and nobody would say why."""
+        bid = self._spec.max_price_usd_micros
+        spot = [offer for offer in self._offers if offer.market is Market.SPOT]
+        if bid is None or not spot:
+            return
+        above = [offer for offer in spot if offer.price_usd_micros_hour > bid]
+        least = min(spot, key=lambda offer: offer.price_usd_micros_hour)
+        floor = f"{usd(least.price_usd_micros_hour)}/h on {least.pool}"
+        hint = "leave it out, which is better: EC2 charges the spot price, never the bid"
+        if len(above) == len(spot) and not self._silent:
+            message = f"{usd(bid)}/h is below every spot price now: the least is {floor}"
+            yield Problem(key="max_price", message=message, hint=f"bid that at least, or {hint}")
+        elif above:
+            message = f"{usd(bid)}/h is below the spot price of {len(above)} of {len(spot)} pools"
+            self._warnings.append(Problem(key="max_price", message=message, hint=hint))
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _deadline(self) -> Iterator[Problem]:
+        now, limits = self._deps.clock.now(), self._deps.limits
+        if (past := timing.past(self._spec, now)) is not None:
+            yield past
+            return
+        on_demand = [offer for offer in self._offers if offer.market is Market.ON_DEMAND]
+        late = timing.late(self._spec, on_demand, now, limits)
+        if late is None:
+            return
+        # A type without a price may be faster than those that have one.
+        priced = {offer.pool.instance_type for offer in on_demand}
+        if self._allow_late or not priced.issuperset(self._spec.instance_types):
+            self._warnings.append(dataclasses.replace(late, hint=""))
+        else:
+            yield late
+
+    def _policy(self) -> Iterator[Problem]:
+        """Of another version, or of one that was installed without what the policy needs."""
+        name, known = self._spec.policy, self._deps.policies
+        if name not in known:
+            message = f"the daemon has no policy {name}; it has {', '.join(sorted(known))}"
+            yield Problem(key="policy", message=message)
+        elif name in NEEDS_NUMPY and find_spec("numpy") is None:
+            yield Problem(
+                key="policy",
+                message=f"the policy {name} needs numpy, which the daemon does not have",
+                hint="install it there: pip install 'spotrunner[planner]'",
+            )
 
 
 def _result(answer: frozenset[Pool] | PortError) -> frozenset[Pool]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spotrunner.core.history import Span
-from spotrunner.core.model import Limits, Offer, Pool
+from spotrunner.core.look import Outlook
+from spotrunner.core.model import Limits, Pool
 from spotrunner.core.policy import Policies
 from spotrunner.core.tracked import RegionMarket
 from spotrunner.ports import (
@@ -39,8 +40,9 @@ class Synced(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """`objects` is the home bucket; `offers` takes regions and types, `offered` too: it says by
-    region where they are offered at all, or why EC2 did not tell; `wake` asks for a round, `round`
+    """`objects` is the home bucket; `outlook` takes regions and types, and gives the market as the
+    round sees it; `offered` says by region where types are offered at all, or why EC2 did not tell;
+    `wake` asks for a round, `round`
     also waits that many seconds for its end and says whether it came; `encode` makes a
     value of the model to JSON; `status` is what the daemon says of itself.
 
@@ -54,7 +56,7 @@ class Deps:
     buckets: Buckets
     heads: Heads
     mailbox: Mailbox
-    offers: Callable[[Iterable[str], Iterable[str]], tuple[Offer, ...]]
+    outlook: Callable[[Iterable[str], Iterable[str]], Outlook]
     offered: Callable[[Iterable[str], Iterable[str]], Mapping[str, frozenset[Pool] | PortError]]
     policies: Policies
     sites: Sites

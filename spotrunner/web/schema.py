@@ -7,6 +7,7 @@ all that a file tells by itself; what is offered, readable and payable only the 
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import re
 from collections.abc import Iterator
@@ -21,12 +22,16 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from spotrunner.core.catalogue import region_problem, type_problem
+from spotrunner.core.catalogue import closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
+from spotrunner.core.policy.named import policies
+from spotrunner.web import moments
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
 STOCK = "tensorflow/tensorflow"
@@ -41,6 +46,12 @@ MAX_RETRIES = 100
 MAX_BUDGET_USD = 1_000_000_000
 # EBS's largest gp3 volume
 MAX_DISK_GIB = 65_536
+MAX_TIME_S = 365 * 86_400
+# EC2 takes no bid of a tenth of a cent or less.
+LEAST_PRICE_USD = Decimal("0.001")
+SPEEDS = (1e-6, 1e9)
+# The policies of jobs that name none.
+BY_DEADLINE, BY_DEFAULT = "deadline", "cheapest"
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -193,13 +204,68 @@ def _ami(value: str) -> str:
 
 
 def _budget(value: Decimal) -> Decimal:
-    if value <= 0:
-        raise ValueError(f"expected more than 0 USD, found {value}")
+    return _usd(value, Decimal(0))
+
+
+def _price(value: Decimal) -> Decimal:
+    return _usd(value, LEAST_PRICE_USD)
+
+
+def _usd(value: Decimal, more_than: Decimal) -> Decimal:
+    if value <= more_than:
+        raise ValueError(f"expected more than {more_than} USD, found {value}")
     if value > MAX_BUDGET_USD:
         raise ValueError(f"expected at most {MAX_BUDGET_USD} USD, found {value}")
     if value != round(value, 6):
         raise ValueError(f"expected at most 6 decimals (of a USD), found {value}")
     return value
+
+
+def _written(value: Any) -> Any:
+    """YAML makes a time of what looks like one: the text again."""
+    return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value
+
+
+def _deadline(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    after_s = moments.seconds(text)
+    if after_s is None and moments.instant(text) is None:
+        raise ValueError(
+            "expected a time with its zone, such as 2026-11-22T18:00Z, or how long from the"
+            f" submission on, such as 12h or 1h30m, found {value!r}"
+        )
+    return _within_a_year(text, after_s)
+
+
+def _duration(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    after_s = moments.seconds(text)
+    if after_s is None:
+        raise ValueError(f"expected a duration such as 8h, 90m or 1h30m, found {value!r}")
+    return _within_a_year(text, after_s)
+
+
+def _within_a_year(text: str, after_s: int | None) -> str:
+    if after_s is not None and after_s > MAX_TIME_S:
+        raise ValueError(f"expected at most {MAX_TIME_S // 86_400}d, found {text}")
+    return text
+
+
+def _speed(value: Any) -> Any:
+    """A bool is no number here, and 0 or infinity no speed."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not SPEEDS[0] <= value <= SPEEDS[1]:
+        raise ValueError(f"expected a number above 0, such as 2.5, found {value!r}")
+    return value
+
+
+def _policy(value: str) -> str:
+    names = sorted(policies())
+    if value in names:
+        return value
+    likely = closest_name(value, names)
+    hint = f"nearest: {likely}" if likely else f"there are {', '.join(names)}"
+    raise ValueError(f"there is no policy {value!r}; {hint}")
 
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_text)]
@@ -253,6 +319,60 @@ class JobFile(_Part):
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
     save_signal: StrictBool = True
     amis: dict[Region, Annotated[str, AfterValidator(_ami)]] = {}
+    # How long the training takes on the first of the types: a rough guess is enough.
+    work: Annotated[str, BeforeValidator(_duration)] | None = None
+    # By type: useful work a second, against the other types that are named here.
+    speeds: Annotated[
+        dict[Type, Annotated[float, BeforeValidator(_speed)]], Field(max_length=MAX_ENTRIES)
+    ] = {}
+    deadline: Annotated[str, BeforeValidator(_deadline), BeforeValidator(_written)] | None = None
+    policy: Annotated[str, AfterValidator(_policy)] | None = None
+    # USD an hour; None: EC2 charges its spot price, up to the on-demand price
+    max_price: Annotated[Decimal, AfterValidator(_price)] | None = None
+
+    @field_validator("speeds")
+    @classmethod
+    def _of_the_job(cls, speeds: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        resources = info.data.get("resources")
+        types = resources.instance_types if resources is not None else tuple(speeds)
+        strange = [name for name in speeds if name not in types]
+        if strange:
+            raise ValueError(
+                f"{', '.join(strange)} is no type of this job, which has {', '.join(types)}"
+            )
+        return speeds
+
+    @field_validator("deadline")
+    @classmethod
+    def _needs_work(cls, deadline: str | None, info: ValidationInfo) -> str | None:
+        # A `work` that is wrong is absent here, and has its own sentence.
+        if deadline is None or info.data.get("work", "wrong") is not None:
+            return deadline
+        resources = info.data.get("resources")
+        first = resources.instance_types[0] if resources is not None else "the first type"
+        raise ValueError(
+            f"a deadline needs `work`, how long the training takes on {first}; a rough guess is"
+            " enough, since measured progress replaces it: add work: 8h"
+        )
+
+    @field_validator("policy")
+    @classmethod
+    def _needs_deadline(cls, policy: str | None, info: ValidationInfo) -> str | None:
+        if policy is None or info.data.get("deadline", "wrong") is not None:
+            return policy
+        if policies()[policy].needs_deadline:
+            raise ValueError(
+                f"the policy {policy} needs a deadline: add deadline: 12h, or take cheapest"
+            )
+        return policy
+
+    @field_validator("max_price")
+    @classmethod
+    def _is_of_spot(cls, price: Decimal | None, info: ValidationInfo) -> Decimal | None:
+        resources = info.data.get("resources")
+        if price is not None and resources is not None and not resources.use_spot:
+            raise ValueError("it is a bid for spot, and use_spot is false: leave one of them out")
+        return price
 
     @model_validator(mode="before")
     @classmethod
@@ -301,8 +421,10 @@ def _warnings(file: JobFile) -> Iterator[Problem]:
 # -- the spec ----------------------------------------------------------------------------------
 
 
-def to_spec(file: JobFile, workdir_sha256: str | None) -> JobSpec:
-    """What the daemon keeps. `workdir_sha256` is the digest of the packed workdir."""
+def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobSpec:
+    """What the daemon keeps of a job that is submitted `now`. `workdir_sha256` is the digest of
+    the packed workdir."""
+    deadline_at = _deadline_at(file.deadline, now)
     return JobSpec(
         name=file.name,
         run=file.run,
@@ -314,12 +436,28 @@ def to_spec(file: JobFile, workdir_sha256: str | None) -> JobSpec:
         data=tuple(DataSource(source=it.source, target=it.target) for it in file.data),
         envs=tuple(file.envs.items()),
         market=Market.SPOT if file.resources.use_spot else Market.ON_DEMAND,
-        budget_usd_micros=None if file.budget is None else int(file.budget * 1_000_000),
+        budget_usd_micros=_micros(file.budget),
         retries=file.retries,
         handles_save_signal=file.save_signal,
         disk_gib=file.resources.disk_gib,
         amis=tuple(file.amis.items()),
+        policy=file.policy or (BY_DEADLINE if deadline_at else BY_DEFAULT),
+        deadline_at=deadline_at,
+        work_s=None if file.work is None else moments.seconds(file.work),
+        speeds=tuple(file.speeds.items()),
+        max_price_usd_micros=_micros(file.max_price),
     )
+
+
+def _micros(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(usd * 1_000_000)
+
+
+def _deadline_at(deadline: str | None, now: dt.datetime) -> dt.datetime | None:
+    if deadline is None:
+        return None
+    after_s = moments.seconds(deadline)
+    return moments.instant(deadline) if after_s is None else now + dt.timedelta(seconds=after_s)
 
 
 def bucket_and_prefix(source: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from spotrunner.core.states import JobState
 from spotrunner.ports import Misconfigured
 from spotrunner.web import checks, errors
 from spotrunner.web.deps import MIB, Deps
+from spotrunner.web.moments import minute
 from spotrunner.web.schema import JobFile, to_spec
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
@@ -56,23 +57,25 @@ def parse(body: bytes | str) -> JobFile:
 
 
 def submit(
-    deps: Deps, file: JobFile, upload: IO[bytes] | None, sha256: str | None
+    deps: Deps,
+    file: JobFile,
+    upload: IO[bytes] | None,
+    sha256: str | None,
+    allow_late: bool = False,
 ) -> tuple[Job, tuple[Problem, ...]]:
     """The new job, and what its user is warned of. `sha256` is what the sender says of its upload,
-    if it does. Raises ApiError, Unavailable; nothing is stored or uploaded then but, where S3
-    fails half-way, objects of no job."""
+    if it does; with `allow_late` a deadline that cannot be met is no reason to refuse. Raises
+    ApiError, Unavailable; nothing is stored or uploaded then but, where S3 fails half-way, objects
+    of no job."""
     with tempfile.TemporaryDirectory(prefix="spotrunner-upload-") as folder:
         workdir = _keep(deps, upload, Path(folder) / "workdir.tar.gz", sha256) if upload else None
-        spec = to_spec(file, workdir.sha256 if workdir else None)
-        checked = checks.check(deps, spec)
+        now = deps.clock.now()
+        spec = to_spec(file, workdir.sha256 if workdir else None, now)
+        checked = checks.check(deps, spec, allow_late)
         if checked.wrong:
             raise errors.refused(checked.wrong)
-        job = Job(
-            id=_new_id(deps, spec.name),
-            spec=spec,
-            state=JobState.QUEUED,
-            submitted_at=deps.clock.now(),
-        )
+        spec = checked.spec
+        job = Job(id=_new_id(deps, spec.name), spec=spec, state=JobState.QUEUED, submitted_at=now)
         if workdir is not None:
             deps.objects.upload(workdir.path, f"jobs/{job.id}/workdir/{workdir.sha256}.tar.gz")
     deps.objects.put(f"jobs/{job.id}/spec.json", deps.encode(spec))
@@ -94,7 +97,8 @@ def _store(deps: Deps, job: Job) -> None:
 def _why(spec: JobSpec) -> str:
     cap = usd(spec.budget_usd_micros) if spec.budget_usd_micros is not None else "no budget"
     where = f"{', '.join(spec.instance_types)} in {', '.join(spec.regions)}"
-    return f"the user wants it trained: {where}, {spec.market.value}, {cap}"
+    until = f", done by {minute(spec.deadline_at)}" if spec.deadline_at else ""
+    return f"the user wants it trained: {where}, {spec.market.value}, {cap}{until}, {spec.policy}"
 
 
 def _new_id(deps: Deps, name: str) -> str:

@@ -22,8 +22,10 @@ from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
+from spotrunner.core.look import Outlook
 from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.named import policies
+from spotrunner.core.sight import FORGOTTEN_AFTER, sights
 from spotrunner.daemon.board import Board
 from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Sites
@@ -51,6 +53,8 @@ class Behind:
     world: World
     market: MemoryMarket = field(default_factory=MemoryMarket)
     offers: list[Offer] = field(default_factory=list)
+    scores: dict[Pool, int] = field(default_factory=dict)
+    bands: dict[Pool, int] = field(default_factory=dict)
     silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
 
@@ -142,6 +146,24 @@ def _app(behind: Behind) -> FastAPI:
             if offer.pool.region in where and offer.pool.instance_type in what
         )
 
+    def outlook(regions: Iterable[str], types: Iterable[str]) -> Outlook:
+        now = behind.clock.now()
+        refusals = behind.store.refusals(now - FORGOTTEN_AFTER)
+        return Outlook(
+            now=now,
+            limits=Limits(),
+            offers=offers(regions, types),
+            refusals=refusals,
+            sights=sights(
+                behind.store.recent_attempts(now - FORGOTTEN_AFTER),
+                refusals,
+                now,
+                Limits().capacity_cooldown_s,
+            ),
+            scores=behind.scores,
+            bands=behind.bands,
+        )
+
     def offered(
         regions: Iterable[str], types: Iterable[str]
     ) -> dict[str, frozenset[Pool] | PortError]:
@@ -157,7 +179,7 @@ def _app(behind: Behind) -> FastAPI:
             buckets=behind.buckets,
             heads=ObjectHeads(behind.home),
             mailbox=behind.mailbox,
-            offers=offers,
+            outlook=outlook,
             offered=offered,
             policies=policies(),
             sites=behind.sites,

@@ -78,7 +78,10 @@ def test_a_job_is_shown_its_offers_and_submitted(behind: Behind, run: Run, job_f
     assert job.spec.name == "digits"
     assert job.spec.instance_types == ("g4dn.xlarge",)
     assert dict(job.spec.envs) == {"API_KEY": "s3cr3t", "BUCKET": "data-bucket"}
-    assert job.spec.data == (DataSource(source="s3://data-bucket/digits/", target="digits"),)
+    data = DataSource(
+        source="s3://data-bucket/digits/", target="digits", bytes=1, region="us-east-1"
+    )
+    assert job.spec.data == (data,)
     assert job.spec.budget_usd_micros == 2_000_000
     assert job.spec.market is Market.SPOT
 

@@ -25,6 +25,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Site
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
@@ -81,6 +82,7 @@ class Api:
     store: Store
     home: MemoryObjects
     data: MemoryObjects
+    buckets: MemoryBuckets
     clock: VirtualClock
     mailbox: ObjectMailbox
     world: World
@@ -132,6 +134,14 @@ def api() -> Iterator[Api]:
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
     with ThreadPoolExecutor(2) as executor:
         board = Board(SimPrices(world, clock), clock, executor, 600, market=market)
+        lookout = Lookout(
+            store=store,
+            board=board,
+            hints=None,
+            hazards=FittedHazards(market),
+            clock=clock,
+            limits=Limits(),
+        )
         made: list[Api] = []
         deps = Deps(
             store=store,
@@ -139,7 +149,7 @@ def api() -> Iterator[Api]:
             buckets=buckets,
             heads=ObjectHeads(home),
             mailbox=mailbox,
-            offers=board.offers,
+            outlook=lookout.outlook,
             offered=board.offered,
             policies=policies(),
             sites=sites,
@@ -165,6 +175,7 @@ def api() -> Iterator[Api]:
                     store=store,
                     home=home,
                     data=buckets.objects("data-bucket"),
+                    buckets=buckets,
                     clock=clock,
                     mailbox=mailbox,
                     world=world,

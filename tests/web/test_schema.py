@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from spotrunner.core.model import JobSpec, Market
 from spotrunner.web.schema import JobFile, bucket_and_prefix, to_spec
 from tests.web.conftest import a_job
 
+NOW = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.timezone.utc)
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -193,7 +195,7 @@ def test_the_spec_has_what_the_file_says() -> None:
             amis={"us-east-1": "ami-0123456789abcdef0"},
         )
     )
-    spec = to_spec(file, "0" * 64)
+    spec = to_spec(file, "0" * 64, NOW)
     assert spec == JobSpec(
         name="digits",
         run="python train.py",
@@ -218,12 +220,12 @@ def test_what_is_sent_means_what_was_read() -> None:
     file = JobFile.model_validate(a_job(budget=0.1))
     sent = file.model_dump(mode="json", exclude_unset=True)
     again = JobFile.model_validate(sent)
-    assert to_spec(again, None) == to_spec(file, None)
-    assert to_spec(again, None).budget_usd_micros == 100_000
+    assert to_spec(again, None, NOW) == to_spec(file, None, NOW)
+    assert to_spec(again, None, NOW).budget_usd_micros == 100_000
 
 
 def test_the_payloads_job_file_is_right() -> None:
     text = (REPOSITORY / "payloads" / "digits" / "job.yaml").read_text()
     values = located.read(text, "job.yaml").values
     values["envs"]["BUCKET"] = "my-bucket"
-    assert to_spec(JobFile.model_validate(values), None).name == "digits"
+    assert to_spec(JobFile.model_validate(values), None, NOW).name == "digits"

@@ -325,7 +325,8 @@ def test_what_was_known_of_a_silent_region_is_enough(api: Api) -> None:
 def test_a_type_without_a_known_price_is_offered_all_the_same(api: Api) -> None:
     _silent(api, "us-east-1", action="GetProducts")
     answer = api.post("/v1/offers", a_job(resources=_resources()))
-    assert answer["offers"] == []
+    assert {row["left_out"] for row in answer["offers"]} == {"its on-demand price is not known"}
+    assert answer["why"] == "no pool of the job's types and regions has a known price"
     assert answer["warnings"] == [
         {
             "line": None,
@@ -457,7 +458,7 @@ def test_the_offers_name_the_one_that_place_would_choose(api: Api) -> None:
     answer = api.post("/v1/offers", a_job())
     rows = answer["offers"]
     assert [row["chosen"] for row in rows] == [True] + [False] * (len(rows) - 1)
-    assert rows[0] == {
+    place = {
         "region": "us-east-1",
         "zone": "us-east-1a",
         "instance_type": "g4dn.xlarge",
@@ -467,8 +468,9 @@ def test_the_offers_name_the_one_that_place_would_choose(api: Api) -> None:
         "chosen": True,
         "left_out": None,
     }
+    assert {key: rows[0][key] for key in place} == place
     assert {row["instance_type"] for row in rows} == {"g4dn.xlarge", "g5.xlarge"}
-    assert {row["market"] for row in rows} == {"spot"}
+    assert {row["market"] for row in rows} == {"spot", "on-demand"}
     assert answer["errors"] == answer["warnings"] == []
 
 

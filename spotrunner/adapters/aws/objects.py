@@ -15,6 +15,7 @@ from spotrunner.adapters.aws.errors import NotModified, by_meaning
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.ports import (
     Blob,
+    Misconfigured,
     NotFound,
     ObjectInfo,
     PortError,
@@ -156,6 +157,14 @@ class S3Buckets:
 
     def objects(self, bucket: str) -> S3Objects:
         return S3Objects(self._aws.s3(self._region), bucket)
+
+    def region(self, bucket: str) -> str:
+        try:
+            with by_meaning():
+                return self._aws.s3(self._region).head_bucket(Bucket=bucket)["BucketRegion"]
+        except NotFound:
+            # An answer to HEAD has no text that could name what is missing.
+            raise Misconfigured(f"there is no bucket {bucket}: check its name") from None
 
 
 class _Parts:

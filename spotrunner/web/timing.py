@@ -1,0 +1,58 @@
+"""Whether a job's deadline can be met at all, before anything is paid for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+
+from spotrunner.core.located import Problem
+from spotrunner.core.model import JobSpec, Limits, Offer
+from spotrunner.core.speed import speeds
+from spotrunner.web.moments import duration, minute
+
+_MINUTE_S = 60
+
+
+def past(spec: JobSpec, now: dt.datetime) -> Problem | None:
+    """A deadline that is over already; None where it is not."""
+    deadline_at = spec.deadline_at
+    if deadline_at is None or deadline_at > now:
+        return None
+    ago = duration((now - deadline_at).total_seconds())
+    message = f"{minute(deadline_at)} was {ago} ago: it is {minute(now)} now"
+    return Problem(key="deadline", message=message)
+
+
+def late(
+    spec: JobSpec, on_demand: Sequence[Offer], now: dt.datetime, limits: Limits
+) -> Problem | None:
+    """A deadline that is missed even if the job starts now, on-demand, on the fastest of its types
+    that has a price; None where it can be met, or nobody can tell."""
+    if spec.deadline_at is None or spec.work_s is None or not on_demand:
+        return None
+    known = speeds(spec, {})
+    fastest = max((offer.pool.instance_type for offer in on_demand), key=lambda it: known[it])
+    work_s = spec.work_s * known[spec.instance_types[0]] / known[fastest]
+    needs_s = work_s + limits.changeover_s
+    left_s = (spec.deadline_at - now).total_seconds()
+    if needs_s <= left_s:
+        return None
+    # Up to a whole minute, so that what is named is surely enough.
+    enough_s = math.ceil(needs_s / _MINUTE_S) * _MINUTE_S
+    in_time = now + dt.timedelta(seconds=enough_s + _MINUTE_S)
+    return Problem(
+        key="deadline",
+        message=f"even on-demand it would be {duration(needs_s - left_s)} late: {duration(work_s)}"
+        f" of work on {fastest}, the fastest that it may take, and {duration(limits.changeover_s)}"
+        f" to start, in {duration(left_s)}",
+        hint=f"give it {_written(enough_s)} (until {minute(in_time)}), name a faster type, or add"
+        " --allow-late",
+    )
+
+
+def _written(seconds: int) -> str:
+    """`8h5m`, as a job file says it."""
+    hours, rest_s = divmod(seconds, 3600)
+    minutes = rest_s // _MINUTE_S
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
