@@ -19,6 +19,7 @@ from spotrunner.cli.logs import logs
 from spotrunner.cli.ls import ls
 from spotrunner.cli.prices import prices
 from spotrunner.cli.show import show
+from spotrunner.cli.simulate import simulate
 from spotrunner.cli.submit import submit
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ _PROGRAMS: tuple[Callable[..., None], ...] = (demo, daemon)
 for _command in _JOBS:
     app.command(rich_help_panel="Jobs")(_command)
 app.add_typer(prices, name="prices", rich_help_panel="Market")
+app.command(rich_help_panel="Market")(simulate)
 for _command in _PROGRAMS:
     app.command(rich_help_panel="Programs")(_command)
 app.add_typer(lab, name="lab", rich_help_panel="Programs")

@@ -48,11 +48,12 @@ class _Source:
     launch: Sequence[float]
 
 
-def bound(spec: JobSpec, scene: Scene, paces: Paces, *, free_hours: bool = True) -> int | None:
-    """Micro-dollars; None where even perfect knowledge does not meet the deadline. A run that goes
-    on after its deadline may cost less."""
+def bound(
+    spec: JobSpec, scene: Scene, paces: Paces, end: dt.datetime, *, free_hours: bool = True
+) -> int | None:
+    """Micro-dollars for work that is done by `end`, such as a deadline; None where even perfect
+    knowledge is not so fast. Whoever takes longer may pay less."""
     assert spec.work_s is not None
-    end = min(scene.until, spec.deadline_at or scene.until)
     seconds = _Seconds(scene, spec, paces, (end - scene.start).total_seconds())
     edges = seconds.edges()
     sources = list(seconds.sources(edges, free_hours))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -92,10 +92,14 @@ class Row:
 
 
 def from_rows(
-    rows: Iterable[Row], on_demand: Mapping[tuple[str, str], int], source: str
+    rows: Iterable[Row],
+    on_demand: Mapping[tuple[str, str], int],
+    source: str,
+    unread: Mapping[tuple[str, str], Sequence[Gap]] | None = None,
 ) -> History:
-    """`on_demand` is by (region, type), micro-dollars an hour. Raises BadHistory where nothing is
-    left to be tested."""
+    """`on_demand` is by (region, type), micro-dollars an hour; so is `unread`, the times whose
+    prices were never read, where somebody knows. Raises BadHistory where nothing is left to be
+    tested."""
     by_pool: dict[Pool, list[Row]] = {}
     for row in rows:
         by_pool.setdefault(row.pool, []).append(row)
@@ -115,7 +119,8 @@ def from_rows(
                 f" {pool.instance_type}=USD, or an ondemand.csv"
             )
         else:
-            pools.append(_pool_history(pool, by_pool[pool], dear, end, warnings))
+            known = None if unread is None else unread.get((pool.region, pool.instance_type), ())
+            pools.append(_pool_history(pool, by_pool[pool], dear, end, known, warnings))
     if not pools:
         types = sorted({pool.instance_type for pool in by_pool})
         raise BadHistory(
@@ -132,29 +137,16 @@ def from_rows(
 
 
 def _pool_history(
-    pool: Pool, rows: Sequence[Row], on_demand: int, end: dt.datetime, warnings: list[str]
+    pool: Pool,
+    rows: Sequence[Row],
+    on_demand: int,
+    end: dt.datetime,
+    unread: Sequence[Gap] | None,
+    warnings: list[str],
 ) -> PoolHistory:
-    if any(later.at < row.at for row, later in itertools.pairwise(rows)):
-        bad = next(later for row, later in itertools.pairwise(rows) if later.at < row.at)
-        # EC2 itself answers with the newest first: only a mixture of both is odd.
-        if any(later.at > row.at for row, later in itertools.pairwise(rows)):
-            where = f" (from {bad.place} on)" if bad.place else ""
-            warnings.append(f"{pool}: its prices are not in the order of time{where}: sorted")
-    steps: dict[dt.datetime, Row] = {}
-    for row in sorted(rows, key=lambda row: row.at):
-        before = steps.get(row.at)
-        if before is not None and before.price_usd_micros_hour != row.price_usd_micros_hour:
-            where = f" ({row.place})" if row.place else ""
-            warnings.append(
-                f"{pool}: two prices at {row.at:%Y-%m-%d %H:%M:%S}{where}: the last one counts"
-            )
-        steps[row.at] = row
-    times = list(steps)
-    gaps = tuple(
-        Gap(begin=begin, end=later)
-        for begin, later in itertools.pairwise([*times, end])
-        if later - begin > GAP
-    )
+    _warn_of_order(pool, rows, warnings)
+    steps = _steps(pool, rows, warnings)
+    gaps = tuple(_silences([*steps, end]) if unread is None else unread)
     warnings += [
         f"{pool}: no price for {gap.hours:.0f} h from {gap.begin:%Y-%m-%d %H:%M} on: the last one"
         " is taken to hold, and no run starts in there"
@@ -164,9 +156,38 @@ def _pool_history(
         pool=pool,
         on_demand_usd_micros_hour=on_demand,
         prices=Steps((at, row.price_usd_micros_hour) for at, row in steps.items()),
-        first_at=times[0],
+        first_at=next(iter(steps)),
         gaps=gaps,
     )
+
+
+def _warn_of_order(pool: Pool, rows: Sequence[Row], warnings: list[str]) -> None:
+    """EC2 itself answers with the newest first: only a mixture of both orders is odd."""
+    pairs = list(itertools.pairwise(rows))
+    back = [later for row, later in pairs if later.at < row.at]
+    if back and any(later.at > row.at for row, later in pairs):
+        where = f" (from {back[0].place} on)" if back[0].place else ""
+        warnings.append(f"{pool}: its prices are not in the order of time{where}: sorted")
+
+
+def _steps(pool: Pool, rows: Sequence[Row], warnings: list[str]) -> dict[dt.datetime, Row]:
+    """By time, in its order. Of two at one time the last one counts."""
+    steps: dict[dt.datetime, Row] = {}
+    for row in sorted(rows, key=lambda row: row.at):
+        before = steps.get(row.at)
+        if before is not None and before.price_usd_micros_hour != row.price_usd_micros_hour:
+            where = f" ({row.place})" if row.place else ""
+            warnings.append(
+                f"{pool}: two prices at {row.at:%Y-%m-%d %H:%M:%S}{where}: the last one counts"
+            )
+        steps[row.at] = row
+    return steps
+
+
+def _silences(times: Sequence[dt.datetime]) -> Iterator[Gap]:
+    for begin, later in itertools.pairwise(times):
+        if later - begin > GAP:
+            yield Gap(begin=begin, end=later)
 
 
 def _bounded(warnings: Sequence[str]) -> tuple[str, ...]:

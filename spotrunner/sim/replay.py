@@ -103,8 +103,18 @@ class _Remembering:
 
     def choose(self, situation: Situation) -> Choice:
         choice = self._policy.choose(situation)
-        self.look_s = choice.look_s
+        self.look_s = min(choice.look_s, _wanes_s(situation))
         return choice
+
+
+def _wanes_s(situation: Situation) -> float:
+    """After how long the slack is used up to a look, and then all: what is not committed yet does
+    not count as progress, so that the slack of a job wanes between two commits as that of one that
+    stands still, while its policy may count on progress."""
+    slack_s, look_s = situation.slack_s, situation.look_s
+    if slack_s <= 0 or slack_s == NEVER:
+        return NEVER
+    return (slack_s - look_s if slack_s > look_s else slack_s) + 1
 
 
 class Replay:

@@ -1,0 +1,338 @@
+"""`spotrunner simulate`: what a job would have cost, and whether it would have been in time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spotrunner.cli.failure import BadInput, WrongFile
+from spotrunner.cli.options import ApiFileOption, Output, OutputOption
+
+if TYPE_CHECKING:
+    from spotrunner.core.model import JobSpec
+    from spotrunner.sim.backtest import BackTest, Setting
+    from spotrunner.sim.history import History
+    from spotrunner.sim.lifetimes import Paces
+
+# Nobody has prices of so long ago; and no calendar.
+_MOST_HISTORY_S = 3650 * 86_400
+
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        metavar="DIR",
+        help="A folder of recorded prices (*.csv, *.csv.gz).",
+        rich_help_panel="History",
+    ),
+]
+
+
+def simulate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file (YAML).")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-p", metavar="POLICY", help="May be repeated."),
+    ] = None,
+    history: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW-LONG",
+            help="How much of what the daemon has read.",
+            rich_help_panel="History",
+        ),
+    ] = "30d",
+    csv: SourceOption = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of availability traces.",
+            rich_help_panel="History",
+        ),
+    ] = None,
+    on_demand: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on-demand",
+            metavar="TYPE=USD",
+            help="An on-demand price an hour, for --csv; may be repeated.",
+            rich_help_panel="History",
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="How many, spread evenly over the history.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of what has to be drawn.")] = 1,
+    work: Annotated[
+        str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `work`.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `deadline`.")
+    ] = None,
+    changeover: Annotated[
+        str,
+        typer.Option(metavar="HOW-LONG", help="From a launch to its first step (see `show`)."),
+    ] = "5m",
+    checkpoint: Annotated[
+        str, typer.Option(metavar="HOW-LONG", help="How often the trainer saves.")
+    ] = "10m",
+    allow_late: Annotated[
+        bool, typer.Option("--allow-late", help="Go on where not even on-demand is in time.")
+    ] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="NAME=VALUE", help="A value of envs."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw it too, into a .png or .svg."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    api_file: ApiFileOption = None,
+) -> None:
+    """What a job would have cost in the past, and whether it would have been in time.
+
+    Runs the daemon's own decisions over recorded prices, from many starts: --csv, --traces, or what
+    the daemon has read of the last days.
+    """
+    from spotrunner.cli import simulated
+
+    if plot is not None:
+        simulated.check_plot(plot)
+    _check_range("--runs", runs, 1, 10_000)
+    spec, deadline_s = _spec(file, env or [], work, deadline)
+    paces = _paces(changeover, checkpoint)
+    past = _history(spec, history, csv, traces, on_demand or [], api_file)
+    setting = _setting(spec, deadline_s, past, paces, policy or [], runs, seed)
+    _check_late(setting, allow_late)
+    simulated.say_before(setting)
+    found = _run(setting)
+    if plot is not None and found.outcomes:
+        simulated.draw(found, plot)
+    simulated.show(found, output)
+
+
+# -- the job -----------------------------------------------------------------------------------
+
+
+def _spec(
+    file: Path, env: Sequence[str], work: str | None, deadline: str | None
+) -> tuple[JobSpec, float | None]:
+    """The spec, and how long a run has. Raises WrongFile, BadInput."""
+    from spotrunner.cli import words
+    from spotrunner.cli.jobfile import given_envs, read_job
+    from spotrunner.core.located import BadFile
+    from spotrunner.web.schema import BY_DEADLINE, to_spec
+
+    try:
+        job = read_job(file, given_envs(env)).job
+    except BadFile as error:
+        raise WrongFile(str(error)) from None
+    now = _now()
+    spec = to_spec(job, None, now)
+    if work is not None:
+        spec = dataclasses.replace(spec, work_s=_seconds("--work", work))
+    if spec.work_s is None:
+        raise BadInput(
+            f"{file} does not say how long the training takes: add `work: 8h` to it, or --work 8h"
+            f" (on {spec.instance_types[0]}; a rough guess is enough)"
+        )
+    left_s = (spec.deadline_at - now).total_seconds() if spec.deadline_at else None
+    if deadline is not None:
+        left_s = float(_seconds("--deadline", deadline))
+        if job.policy is None:
+            spec = dataclasses.replace(spec, policy=BY_DEADLINE)
+    if left_s is not None and left_s <= 0:
+        raise BadInput(
+            f"the deadline of {file} passed {words.duration(-left_s)} ago: give a later one, or how"
+            " long a run has, such as --deadline 12h"
+        )
+    return dataclasses.replace(spec, deadline_at=None), left_s
+
+
+def _now() -> dt.datetime:
+    """By this machine's clock: only a deadline of the job file that is a time needs it."""
+    return dt.datetime.now(dt.timezone.utc)  # noqa: TID251 - nothing here acts by it
+
+
+def _paces(changeover: str, checkpoint: str) -> Paces:
+    from spotrunner.sim.lifetimes import Paces
+
+    changeover_s = _seconds("--changeover", changeover)
+    # The daemon gives up on an instance that makes no step in an hour.
+    _check_range("--changeover", changeover_s, 60, 3000, "s")
+    checkpoint_s = _seconds("--checkpoint", checkpoint)
+    _check_range("--checkpoint", checkpoint_s, 10, 86_400, "s")
+    return Paces(changeover_s=changeover_s, checkpoint_every_s=checkpoint_s)
+
+
+def _check_range(option: str, value: int, least: int, most: int, unit: str = "") -> None:
+    if not least <= value <= most:
+        raise BadInput(f"{option} {value}{unit}: expected {least}{unit} to {most}{unit}")
+
+
+def _seconds(option: str, text: str) -> int:
+    from spotrunner.cli import words
+
+    found = words.seconds(text)
+    if found is None:
+        raise BadInput(f"{option} {text}: expected a duration such as 8h, 90m or 1h30m")
+    return found
+
+
+# -- the history -------------------------------------------------------------------------------
+
+
+def _history(
+    spec: JobSpec,
+    history: str,
+    csv: Path | None,
+    traces: Path | None,
+    on_demand: Sequence[str],
+    api_file: Path | None,
+) -> History:
+    """Raises BadInput, and NoDaemon where there is no daemon and nothing else was named."""
+    from spotrunner.cli.failure import NoDaemon
+    from spotrunner.sim.history import BadHistory
+
+    if csv is not None and traces is not None:
+        raise BadInput("--csv and --traces are two histories: give one of them")
+    if on_demand and csv is None:
+        raise BadInput("--on-demand is for the prices of --csv: others bring their own")
+    try:
+        if csv is not None:
+            from spotrunner.sim.history_csv import read_folder
+
+            return read_folder(csv, spec.instance_types, spec.regions, _prices(on_demand))
+        if traces is not None:
+            from spotrunner.sim.history_traces import read_traces
+
+            return read_traces(traces, spec.instance_types, spec.regions)
+        from spotrunner.cli.past import daemons_history
+
+        past_s = min(_seconds("--history", history), _MOST_HISTORY_S)
+        return daemons_history(spec, _now() - dt.timedelta(seconds=past_s), api_file)
+    except BadHistory as error:
+        raise BadInput(str(error)) from None
+    except NoDaemon as error:
+        raise _no_history(error) from None
+
+
+def _no_history(error: Exception) -> Exception:
+    from spotrunner.cli.failure import Exit, Failure
+
+    return Failure(
+        f"{error}; without one, name recorded prices with --csv DIR or --traces DIR",
+        Exit.NO_DAEMON,
+    )
+
+
+def _prices(words: Sequence[str]) -> Mapping[str, int]:
+    from spotrunner.core.catalogue import type_problem
+    from spotrunner.sim.history import usd_micros
+
+    found = {}
+    for word in words:
+        name, equals, price = word.partition("=")
+        if not equals:
+            raise BadInput(f"--on-demand {word}: expected TYPE=USD, such as g5.xlarge=1.006")
+        problem = type_problem(name)
+        if problem is not None:
+            raise BadInput(f"--on-demand {word}: {problem}")
+        found[name] = usd_micros(price, f"--on-demand {name}")
+    return found
+
+
+# -- the test ----------------------------------------------------------------------------------
+
+
+def _setting(
+    spec: JobSpec,
+    deadline_s: float | None,
+    history: History,
+    paces: Paces,
+    asked: Sequence[str],
+    runs: int,
+    seed: int,
+) -> Setting:
+    from spotrunner.sim.backtest import Setting, spread
+    from spotrunner.sim.history import BadHistory
+
+    setting = Setting(
+        spec=spec,
+        history=history,
+        names=_names(spec, deadline_s, asked),
+        deadline_s=deadline_s,
+        runs=runs,
+        seed=seed,
+        paces=paces,
+    )
+    try:
+        spread(setting)
+    except BadHistory as error:
+        raise BadInput(str(error)) from None
+    return setting
+
+
+def _names(spec: JobSpec, deadline_s: float | None, asked: Sequence[str]) -> tuple[str, ...]:
+    """The policies to compare: those asked for, else the job's own with its two neighbours."""
+    from spotrunner.core.catalogue import closest_name
+    from spotrunner.core.policy.named import policies
+
+    known = policies()
+    for name in asked:
+        if name not in known:
+            likely = closest_name(name, known)
+            hint = f"nearest: {likely}" if likely else f"there are {', '.join(sorted(known))}"
+            raise BadInput(f"--policy {name}: there is no such policy; {hint}")
+        if known[name].needs_deadline and deadline_s is None:
+            raise BadInput(f"--policy {name} needs a deadline: add --deadline 12h")
+    if asked:
+        return tuple(dict.fromkeys(asked))
+    fits = "cheapest" if deadline_s is None else "deadline"
+    return tuple(dict.fromkeys((spec.policy, fits, "on_demand")))
+
+
+def _check_late(setting: Setting, allow_late: bool) -> None:
+    from spotrunner.cli import words
+    from spotrunner.cli.output import say
+    from spotrunner.sim.backtest import on_demand_finish_s
+
+    if setting.deadline_s is None:
+        return
+    late_s = on_demand_finish_s(setting) - setting.deadline_s
+    if late_s <= 0:
+        return
+    message = (
+        f"not even on-demand is in time: it takes {words.duration(on_demand_finish_s(setting))},"
+        f" and a run has {words.duration(setting.deadline_s)}, so it is {words.duration(late_s)}"
+        " late"
+    )
+    if not allow_late:
+        raise BadInput(f"{message}; give it more time, or a faster type, or --allow-late")
+    say(f"warning: {message}")
+
+
+def _run(setting: Setting) -> BackTest:
+    """With a bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from spotrunner.sim import backtest
+
+    bar = Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.disable = not bar.console.is_terminal
+    with bar:
+        task = bar.add_task("runs", total=setting.runs)
+        return backtest.run(setting, progress=lambda done: bar.update(task, completed=done))

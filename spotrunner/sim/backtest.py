@@ -1,0 +1,381 @@
+"""Many runs of one job over a history: what it would have cost, and whether it was in time.
+
+Runs begin at points spread evenly over the history, each with a seed of its own, and every policy
+meets the same weather in the same run. They are spread over processes; whatever their number, the
+results are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import datetime as dt
+import multiprocessing
+import signal
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from spotrunner.core.model import JobSpec, Limits
+from spotrunner.core.money import billed, usd
+from spotrunner.core.policy.named import policies
+from spotrunner.daemon.tables import TablesOnDemand
+from spotrunner.sim.bound import bound
+from spotrunner.sim.history import BadHistory, Gap, History
+from spotrunner.sim.lifetimes import Paces
+from spotrunner.sim.replay import Replay, Run, rates
+from spotrunner.sim.scene import scene
+
+MOST_RUNS = 10_000
+PROCESSES = 2
+# The planner's, which all runs of a process share.
+_TABLES = TablesOnDemand()
+# So many runs are handed to a process at a time: few, so that Ctrl-C finds most of them done.
+_CHUNK = 4
+# How much history a run needs beyond what it takes if nothing goes wrong.
+_ROOM = 1.5
+_ROOM_S = 6 * 3600.0
+# Capacity that is drawn, and the last prices, go on beyond the history's end as long as it takes.
+_MOST_LENGTHS = 10
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is tested. `deadline_s` is from each run's start on, and takes the place of the spec's
+    own; `names` are of the policies."""
+
+    spec: JobSpec
+    history: History
+    names: tuple[str, ...]
+    deadline_s: float | None = None
+    runs: int = 100
+    seed: int = 1
+    paces: Paces = dataclasses.field(default_factory=Paces)
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    @property
+    def planning(self) -> Limits:
+        """What policies plan with is the changeover that the instances are modelled with."""
+        return dataclasses.replace(self.limits, changeover_s=round(self.paces.changeover_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Run `index`: each policy's, and what perfect knowledge would have paid for it, micro-dollars
+    (sim/bound): `bound` below every policy, `foresight` without living on free hours. None where
+    the deadline could not be met."""
+
+    index: int
+    start: dt.datetime
+    runs: tuple[Run, ...]  # one a policy, in the setting's order
+    bound_usd_micros: int | None
+    foresight_usd_micros: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackTest:
+    """`outcomes` may be fewer than were asked for, where somebody stopped it."""
+
+    setting: Setting
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.outcomes) == self.setting.runs
+
+    def of(self, name: str) -> tuple[Run, ...]:
+        index = self.setting.names.index(name)
+        return tuple(outcome.runs[index] for outcome in self.outcomes)
+
+
+def run(
+    setting: Setting, *, processes: int = PROCESSES, progress: Progress = lambda done: None
+) -> BackTest:
+    """`progress` hears how many runs are done. KeyboardInterrupt ends it with what there is."""
+    starts = spread(setting)
+    found: list[Outcome] = []
+    try:
+        for outcome in _outcomes(setting, starts, processes):
+            found.append(outcome)
+            progress(len(found))
+    except KeyboardInterrupt:
+        pass
+    found.sort(key=lambda outcome: outcome.index)
+    return BackTest(setting=setting, outcomes=tuple(found))
+
+
+def one(setting: Setting, index: int, start: dt.datetime) -> Outcome:
+    """All policies under the same weather."""
+    spec = setting.spec
+    if setting.deadline_s is not None:
+        spec = dataclasses.replace(
+            spec, deadline_at=start + dt.timedelta(seconds=setting.deadline_s)
+        )
+    weather = scene(setting.history, start, _until(setting, start), f"{setting.seed}/{index}")
+    known = policies(_TABLES)
+    runs = tuple(
+        Replay(spec, known[name], weather, paces=setting.paces, limits=setting.planning).run()
+        for name in setting.names
+    )
+    # Without a deadline there is no end to waiting: what counts is the time that was taken.
+    end = spec.deadline_at or max(each.finished_at or weather.until for each in runs)
+    return Outcome(
+        index=index,
+        start=start,
+        runs=runs,
+        bound_usd_micros=bound(spec, weather, setting.paces, end),
+        foresight_usd_micros=bound(spec, weather, setting.paces, end, free_hours=False),
+    )
+
+
+# -- when runs begin ---------------------------------------------------------------------------
+
+
+def spread(setting: Setting) -> list[dt.datetime]:
+    """The starts, evenly over where a run fits and no pool has a gap. Raises BadHistory."""
+    history = setting.history
+    least_s, room_s = _least_s(setting), _room_s(setting)
+    length_s = (history.end - history.start).total_seconds()
+    if length_s < least_s:
+        raise BadHistory(
+            f"{history.source} has {_hours(length_s)} of history, and the job takes"
+            f" {_hours(least_s)} at least: give it more history, or less work"
+        )
+    last = history.start + dt.timedelta(seconds=max(0.0, length_s - room_s))
+    open_ = _without(history.start, last, history.gaps)
+    total_s = sum((end - begin).total_seconds() for begin, end in open_)
+    if not open_:
+        raise BadHistory(
+            f"{history.source} has gaps wherever a run could start: leave pools with gaps out of"
+            " the job's types and regions, or give it other prices"
+        )
+    count = max(1, setting.runs - 1)
+    return [_point(open_, total_s * index / count) for index in range(setting.runs)]
+
+
+def too_short(setting: Setting) -> str | None:
+    """A warning where all runs begin at one time, since only one fits."""
+    history = setting.history
+    length_s = (history.end - history.start).total_seconds()
+    if length_s > _room_s(setting) or setting.runs == 1:
+        return None
+    return (
+        f"{history.source} has {_hours(length_s)} of history, hardly more than one run needs: all"
+        " runs start at its beginning"
+    )
+
+
+def _without(
+    begin: dt.datetime, end: dt.datetime, gaps: Sequence[Gap]
+) -> list[tuple[dt.datetime, dt.datetime]]:
+    open_ = []
+    for gap in sorted(gaps, key=lambda gap: gap.begin):
+        if gap.begin > end:
+            break
+        if gap.begin > begin:
+            open_.append((begin, gap.begin))
+        begin = max(begin, gap.end)
+    if begin <= end:
+        open_.append((begin, end))
+    return open_
+
+
+def _point(open_: Sequence[tuple[dt.datetime, dt.datetime]], offset_s: float) -> dt.datetime:
+    for begin, end in open_:
+        width_s = (end - begin).total_seconds()
+        if offset_s <= width_s:
+            return begin + dt.timedelta(seconds=round(offset_s))
+        offset_s -= width_s
+    return open_[-1][1]
+
+
+def _least_s(setting: Setting) -> float:
+    """A run on the job's fastest type, without a single interruption."""
+    assert setting.spec.work_s is not None
+    types = {each.pool.instance_type for each in setting.history.pools}
+    known = rates(setting.spec)
+    return setting.paces.changeover_s + setting.spec.work_s / max(known[name] for name in types)
+
+
+def _room_s(setting: Setting) -> float:
+    if setting.deadline_s is not None:
+        return max(_least_s(setting), setting.deadline_s)
+    return _ROOM * _least_s(setting) + _ROOM_S
+
+
+def _until(setting: Setting, start: dt.datetime) -> dt.datetime:
+    """When a run is given up. Recorded capacity is not made up beyond its end."""
+    if setting.history.knows_capacity:
+        return setting.history.end
+    return start + dt.timedelta(seconds=_MOST_LENGTHS * _room_s(setting))
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+
+def _outcomes(setting: Setting, starts: Sequence[dt.datetime], processes: int) -> Iterator[Outcome]:
+    if processes == 1 or len(starts) <= _CHUNK:
+        for index, start in enumerate(starts):
+            yield one(setting, index, start)
+        return
+    executor = concurrent.futures.ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(setting,),
+    )
+    try:
+        pending = [
+            executor.submit(_some, list(enumerate(starts))[first : first + _CHUNK])
+            for first in range(0, len(starts), _CHUNK)
+        ]
+        for done in concurrent.futures.as_completed(pending):
+            yield from done.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+_setting: Setting | None = None  # of a process of the pool
+
+
+def _begin(setting: Setting) -> None:
+    """Ctrl-C is the parent's affair: it lets a process finish what it does."""
+    global _setting
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _setting = setting
+
+
+def _some(chunk: Sequence[tuple[int, dt.datetime]]) -> list[Outcome]:
+    assert _setting is not None
+    return [one(_setting, index, start) for index, start in chunk]
+
+
+# -- what comes of it --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Of one figure over all runs."""
+
+    mean: float
+    p10: float
+    p50: float
+    p90: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """None of nothing."""
+        if not values:
+            return None
+        ordered = sorted(values)
+        p10, p50, p90 = (quantile(ordered, part) for part in (0.1, 0.5, 0.9))
+        return cls(mean=statistics.fmean(ordered), p10=p10, p50=p50, p90=p90)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One policy over all runs. Costs are of all runs, micro-dollars; `finish_s` of those that
+    ended. `unfinished` were not over when the history was, or the budget; `missed` were late, or
+    never ended although there is a deadline."""
+
+    policy: str
+    runs: int
+    cost_usd_micros: Spread
+    finish_s: Spread | None
+    interruptions: Spread
+    on_demand_share: float
+    saved_fraction: float
+    missed: int
+    unfinished: int
+    moves: float
+    launches: float
+    refusals: float
+    why_unfinished: str
+
+
+def summary(test: BackTest, name: str) -> Summary:
+    found = test.of(name)
+    assert found, "a summary of no run"
+    cost = _spread([it.cost_usd_micros for it in found])
+    machines_s = sum(it.spot_s + it.on_demand_s for it in found)
+    unfinished = [it for it in found if it.finished_at is None]
+    return Summary(
+        policy=name,
+        runs=len(found),
+        cost_usd_micros=cost,
+        finish_s=Spread.of([it.finish_s for it in found if it.finish_s is not None]),
+        interruptions=_spread([it.interruptions for it in found]),
+        on_demand_share=sum(it.on_demand_s for it in found) / max(1, machines_s),
+        saved_fraction=1 - cost.mean / on_demand_usd_micros(test.setting),
+        missed=sum(not it.in_time for it in found) if found[0].deadline_at else 0,
+        unfinished=len(unfinished),
+        moves=statistics.fmean(it.moves for it in found),
+        launches=statistics.fmean(it.launches for it in found),
+        refusals=statistics.fmean(it.refusals for it in found),
+        why_unfinished=unfinished[0].why if unfinished else "",
+    )
+
+
+def perfect(test: BackTest, *, free_hours: bool) -> Spread | None:
+    """What perfect knowledge would have paid, over the runs whose deadline could be met."""
+    found = [
+        each.bound_usd_micros if free_hours else each.foresight_usd_micros for each in test.outcomes
+    ]
+    return Spread.of([each for each in found if each is not None])
+
+
+def on_demand_usd_micros(setting: Setting) -> int:
+    """What the job costs on-demand, from one launch to its end, where that is cheapest."""
+    return min(price for _, price in _on_demand_plans(setting))
+
+
+def on_demand_finish_s(setting: Setting) -> float:
+    """How long the job takes on the fastest on-demand offer."""
+    return min(seconds for seconds, _ in _on_demand_plans(setting))
+
+
+def _on_demand_plans(setting: Setting) -> Iterator[tuple[float, int]]:
+    assert setting.spec.work_s is not None
+    known = rates(setting.spec)
+    for each in setting.history.pools:
+        seconds = setting.spec.work_s / known[each.pool.instance_type] + setting.paces.changeover_s
+        yield seconds, billed(round(seconds), (), each.on_demand_usd_micros_hour)
+
+
+def conclusion(test: BackTest, name: str) -> str:
+    """One plain sentence about a policy."""
+    found, count = summary(test, name), len(test.outcomes)
+    cost, saved = found.cost_usd_micros, found.saved_fraction
+    against = f"{abs(saved):.0%} {'below' if saved >= 0 else 'above'} on-demand"
+    if abs(saved) < 0.005:
+        against = "the on-demand price"
+    ended = found.runs - found.unfinished
+    in_time = (
+        f"in time in {found.runs - found.missed} of {count} runs"
+        if test.setting.deadline_s is not None
+        else f"done in {ended} of {count} runs"
+    )
+    return (
+        f"{name} would have cost {usd(round(cost.mean))} (p90 {usd(round(cost.p90))}), {against},"
+        f" {in_time}"
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    found = Spread.of(values)
+    assert found is not None
+    return found
+
+
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """The value that this part of them is below, between the two nearest."""
+    place = part * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
