@@ -288,7 +288,8 @@ def _failed(
     now: dt.datetime,
     error: PortError,
 ) -> Source[T]:
-    log.warning("not read", what=what, region=region, error=str(error))
+    if str(error) != source.trouble:  # an outage is spoken of once
+        log.warning("not read", what=what, region=region, error=str(error))
     return source.failed(keys, now, str(error), isinstance(error, NotAuthorized))
 
 

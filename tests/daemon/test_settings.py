@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from spotrunner.adapters.advisor import URL
 from spotrunner.core.located import BadFile
 from spotrunner.core.model import Limits
-from spotrunner.daemon.settings import parse_settings, read_settings
+from spotrunner.daemon.settings import ADVISOR_URL, parse_settings, read_settings
 
 LEAST = """\
 home: {bucket: my-spotrunner, region: us-east-1}
@@ -26,6 +27,9 @@ state_dir: /var/lib/spotrunner
 api: {host: "::1", port: 0, token_file: secrets/token}
 tick_s: 0.5
 prices_every_s: 60
+types: [g5.xlarge, p3.2xlarge]
+scores_every_s: 3600
+advisor: false
 instance_profile: null
 security_groups: [sg-0123, default]
 amis:
@@ -43,6 +47,10 @@ state_dir: 5
 api: {host: 0.0.0.0, port: 99999, tokenfile: x}
 tick_s: soon
 prices_every_s: 0
+types: [g5.xlarg, g4ad.xlarge]
+scores_every_s: -1
+advisor: 1
+advisor_url: spot-bid-advisor
 security_groups: sg-1
 amis:
   us-east-1: {p3: ami-xyz, p9: ami-01234567, g4ad.xlarge: ami-01234567}
@@ -68,17 +76,23 @@ daemon.yaml:7: api.port: expected at most 65535, found 99999
 daemon.yaml:7: api.tokenfile: unknown key; did you mean token_file?
 daemon.yaml:8: tick_s: expected a number, found 'soon'
 daemon.yaml:9: prices_every_s: expected more than 0, found 0
-daemon.yaml:10: security_groups: expected a list, found 'sg-1'
-daemon.yaml:12: amis.us-east-1.p3: expected an image id such as ami-0123456789abcdef0, \
+daemon.yaml:10: types.0: g5.xlarg is not a GPU instance type that is known here; nearest: g5.xlarge
+daemon.yaml:10: types.1: g4ad.xlarge cannot be used: its GPU is AMD's, and TensorFlow's builds \
+here need CUDA; the nearest is g4dn.xlarge
+daemon.yaml:11: scores_every_s: expected more than 0, found -1
+daemon.yaml:12: advisor: expected true or false, found 1
+daemon.yaml:13: advisor_url: expected http://HOST:PORT or https://HOST, found 'spot-bid-advisor'
+daemon.yaml:14: security_groups: expected a list, found 'sg-1'
+daemon.yaml:16: amis.us-east-1.p3: expected an image id such as ami-0123456789abcdef0, \
 found 'ami-xyz'
-daemon.yaml:12: amis.us-east-1.p9: p9 is no family of GPU instance types; \
+daemon.yaml:16: amis.us-east-1.p9: p9 is no family of GPU instance types; \
 known: g4dn, g5, g6, g6e, p3, p3dn, p4d, p4de, p5, p5en
-daemon.yaml:12: amis.us-east-1.g4ad.xlarge: g4ad.xlarge cannot be used: its GPU is AMD's, and \
+daemon.yaml:16: amis.us-east-1.g4ad.xlarge: g4ad.xlarge cannot be used: its GPU is AMD's, and \
 TensorFlow's builds here need CUDA; the nearest is g4dn.xlarge
-daemon.yaml:14: limits.intents_s: unknown key; did you mean intent_s?
-daemon.yaml:15: limits.lost_s: expected a whole number, found true
-daemon.yaml:16: limits.done_s: expected a whole number, found 1.5
-daemon.yaml:17: instance_profil: unknown key; did you mean instance_profile?"""
+daemon.yaml:18: limits.intents_s: unknown key; did you mean intent_s?
+daemon.yaml:19: limits.lost_s: expected a whole number, found true
+daemon.yaml:20: limits.done_s: expected a whole number, found 1.5
+daemon.yaml:21: instance_profil: unknown key; did you mean instance_profile?"""
 
 
 def test_three_keys_are_enough(tmp_path: Path) -> None:
@@ -91,6 +105,9 @@ def test_three_keys_are_enough(tmp_path: Path) -> None:
     assert (settings.api.host, settings.api.port) == ("127.0.0.1", 7420)
     assert settings.instance_profile == "spotrunner-agent"
     assert settings.limits == Limits()
+    assert settings.types == ("g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge")
+    assert settings.scores_every_s == 6 * 3600
+    assert settings.advisor_url == ADVISOR_URL == URL
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
@@ -99,6 +116,9 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     assert settings.state_dir == Path("/var/lib/spotrunner")
     assert settings.api.token_file == tmp_path / "secrets" / "token"
     assert (settings.tick_s, settings.prices_every_s) == (0.5, 60)
+    assert settings.types == ("g5.xlarge", "p3.2xlarge")
+    assert settings.scores_every_s == 3600
+    assert settings.advisor_url is None
     assert settings.instance_profile is None
     assert settings.security_groups == ("sg-0123", "default")
     assert settings.amis["us-east-1"]["g5.xlarge"] == "ami-01234567"
@@ -146,3 +166,15 @@ def test_a_region_without_prices_is_refused_wherever_it_is_named(tmp_path: Path)
         f"d:1: home.region: cn-north-1 cannot be used: it belongs to AWS China, {why}\n"
         f"d:2: regions.1: us-gov-west-1 cannot be used: it belongs to AWS GovCloud, {why}"
     )
+
+
+def test_no_types_at_all_leave_only_the_jobs_own(tmp_path: Path) -> None:
+    text = LEAST + "types: []\nadvisor_url: http://127.0.0.1:5000/advisor.json\n"
+    settings = parse_settings(text, "d", tmp_path)
+    assert settings.types == ()
+    assert settings.advisor_url == "http://127.0.0.1:5000/advisor.json"
+
+
+def test_a_type_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="types: named twice: g5.xlarge"):
+        parse_settings(LEAST + "types: [g5.xlarge, g5.xlarge]\n", "d", tmp_path)
