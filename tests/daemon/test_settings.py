@@ -176,5 +176,5 @@ def test_no_types_at_all_leave_only_the_jobs_own(tmp_path: Path) -> None:
 
 
 def test_a_type_named_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="types: named twice: g5.xlarge"):
+    with pytest.raises(BadFile, match=r"types: named twice: g5\.xlarge"):
         parse_settings(LEAST + "types: [g5.xlarge, g5.xlarge]\n", "d", tmp_path)
