@@ -88,6 +88,7 @@ class Api:
     world: World
     sites: Sites
     board: Board
+    market: MemoryMarket
     wakes: list[None] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     round_ends: bool = True
@@ -181,6 +182,7 @@ def api() -> Iterator[Api]:
                     world=world,
                     sites=sites,
                     board=board,
+                    market=market,
                 )
             )
             yield made[0]
