@@ -16,6 +16,7 @@ import structlog
 from spotrunner.core.market import spot_and_on_demand
 from spotrunner.core.model import Offer, Pool, Quote
 from spotrunner.core.tracked import RegionMarket
+from spotrunner.daemon.remembered import remembered
 from spotrunner.daemon.tracker import Reading, Tracker
 from spotrunner.ports import Clock, MarketStore, PortError, Prices, Unavailable
 
@@ -47,6 +48,7 @@ class Board:
         self._prices = prices
         self._clock = clock
         self._executor = executor
+        self._store = market
         self._tracker = Tracker(prices, market, every_s)
         self._types = frozenset(types)
         self._markets: dict[str, RegionMarket] = {}
@@ -171,7 +173,7 @@ class Board:
         their read is under way, or fails."""
         market = self._markets.get(region, RegionMarket(region=region))
         try:
-            market = self._tracker.remembered(market, types, now)
+            market = remembered(self._store, market, types, now)
         except Unavailable as error:
             log.warning("not read", what="stored prices", region=region, error=str(error))
         self._markets[region] = market

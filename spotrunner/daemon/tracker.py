@@ -17,17 +17,15 @@ import structlog
 
 from spotrunner.core.history import Span, holes, merged
 from spotrunner.core.model import Pool, Quote
-from spotrunner.core.tracked import Quotes, RegionMarket, Said, Source
+from spotrunner.core.tracked import Quotes, RegionMarket, Source
 from spotrunner.daemon import memos
+from spotrunner.daemon.remembered import HISTORY, by_pool
 from spotrunner.daemon.rows import Rows
 from spotrunner.ports import MarketStore, NotAuthorized, PortError, Prices, ZoneQuote
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-# What rounds have at hand. The price of an instance-hour is looked up at its start: an outage of
-# ours up to this long loses none of them.
-HISTORY = dt.timedelta(days=2)
 # How far back EC2 remembers spot prices.
 KEPT = dt.timedelta(days=90)
 # Read again each time: EC2 lists some prices a while after they began.
@@ -80,30 +78,6 @@ class Tracker:
             )
         )
 
-    def remembered(
-        self, market: RegionMarket, types: frozenset[str], now: dt.datetime
-    ) -> RegionMarket:
-        """`market` with what the store has of types that it does not know yet. Raises
-        Unavailable."""
-        new = types - market.types
-        if not new:
-            return market
-        region, zones = market.region, market.zones
-        if not zones.said and (said := memos.ZONES.read(self._store, region)) is not None:
-            zones = Source(said={region: said})
-        names = {id_: name for name, id_ in zones.values.get(region, {}).items()}
-        return dataclasses.replace(
-            market,
-            types=market.types | new,
-            zones=zones,
-            offered=_with(market.offered, self._memo_of_offered(region, new)),
-            prices=_with(market.prices, self._stored_quotes(region, new, names, now)),
-            on_demand=_with(
-                market.on_demand,
-                {name: memos.ON_DEMAND.read(self._store, region, name) for name in new},
-            ),
-        )
-
     def read(
         self,
         old: RegionMarket,
@@ -141,39 +115,6 @@ class Tracker:
     @property
     def _on_demand_every(self) -> dt.timedelta:
         return max(self._every, ON_DEMAND_EVERY)
-
-    # -- what the store has --------------------------------------------------------------------
-
-    def _memo_of_offered(
-        self, region: str, types: Collection[str]
-    ) -> Mapping[str, Said[frozenset[Pool]] | None]:
-        found: dict[str, Said[frozenset[Pool]] | None] = {}
-        for name in types:
-            said = memos.OFFERED.read(self._store, region, name)
-            if said is not None:
-                pools = (Pool(region=region, zone=it, instance_type=name) for it in said.value)
-                found[name] = Said(at=said.at, value=frozenset(pools))
-        return found
-
-    def _stored_quotes(
-        self, region: str, types: Collection[str], names: Mapping[str, str], now: dt.datetime
-    ) -> Mapping[str, Said[Quotes] | None]:
-        """Zones are the store's by id: without the region's names there are none to speak of."""
-        found: dict[str, Said[Quotes] | None] = {}
-        for name in types if names else ():
-            spans = memos.read_spans(self._store, region, name)
-            quotes = [
-                Quote(
-                    pool=Pool(region=region, zone=names[row.zone_id], instance_type=name),
-                    at=row.at,
-                    price_usd_micros_hour=row.price_usd_micros_hour,
-                )
-                for row in self._store.zone_quotes(region, [name], now - HISTORY)
-                if row.zone_id in names
-            ]
-            if spans and quotes:
-                found[name] = Said(at=spans[-1].end, value=_by_pool(quotes))
-        return found
 
     # -- sources -------------------------------------------------------------------------------
 
@@ -293,11 +234,6 @@ def _failed(
     return source.failed(keys, now, str(error), isinstance(error, NotAuthorized))
 
 
-def _with(source: Source[T], found: Mapping[str, Said[T] | None]) -> Source[T]:
-    said = {key: said for key, said in found.items() if said is not None}
-    return dataclasses.replace(source, said={**said, **source.said})
-
-
 def _stored(quotes: Sequence[Quote], zone_ids: Mapping[str, str]) -> list[ZoneQuote]:
     """By zone id. A zone that the account has no name for is none that it can launch in."""
     return [
@@ -313,13 +249,6 @@ def _stored(quotes: Sequence[Quote], zone_ids: Mapping[str, str]) -> list[ZoneQu
     ]
 
 
-def _by_pool(quotes: Sequence[Quote]) -> Quotes:
-    found: dict[Pool, list[Quote]] = {}
-    for quote in quotes:
-        found.setdefault(quote.pool, []).append(quote)
-    return {pool: tuple(history) for pool, history in found.items()}
-
-
 def _joined(
     source: Source[Quotes], types: Collection[str], quotes: Sequence[Quote], now: dt.datetime
 ) -> Mapping[str, Quotes]:
@@ -330,7 +259,7 @@ def _joined(
         came = (quote for quote in quotes if quote.pool.instance_type == name)
         every = sorted({*held, *came}, key=lambda quote: (quote.at, quote.price_usd_micros_hour))
         found[name] = {
-            pool: _lately(history, now - HISTORY) for pool, history in _by_pool(every).items()
+            pool: _lately(history, now - HISTORY) for pool, history in by_pool(every).items()
         }
     return found
 

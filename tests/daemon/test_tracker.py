@@ -15,7 +15,8 @@ from spotrunner.core.history import Span, holes
 from spotrunner.core.model import Market, Pool, Quote
 from spotrunner.daemon.board import FORGOTTEN_AFTER, Board
 from spotrunner.daemon.memos import read_spans
-from spotrunner.daemon.tracker import HISTORY, KEPT, OVERLAP
+from spotrunner.daemon.remembered import HISTORY
+from spotrunner.daemon.tracker import KEPT, OVERLAP
 from spotrunner.lab.endpoint.ec2 import Awkwardness
 from spotrunner.lab.endpoint.server import LabEndpoint
 from spotrunner.ports import MarketStore, Memo, Prices, Throttled, Unavailable, ZoneQuote
