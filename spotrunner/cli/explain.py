@@ -5,6 +5,9 @@ from typing import Any
 from spotrunner.cli.jobs import JobArgument, job_path
 from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
+# Facts whose keys say too little by themselves.
+_NAMES = {"replaces": "takes over from"}
+
 
 def explain(
     job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
@@ -41,6 +44,6 @@ def _why(event: dict[str, Any]) -> str:
     facts = []
     for key, value in event["data"].items():
         if value is not None and str(value) not in told:
-            facts.append(f"{key} {value}")
+            facts.append(f"{_NAMES.get(key, key)} {value}")
             told += f" {value}"
     return why + (f" ({', '.join(facts)})" if facts else "")

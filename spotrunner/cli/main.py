@@ -17,6 +17,7 @@ from spotrunner.cli.failure import Failure, WrongFile
 from spotrunner.cli.lab import lab
 from spotrunner.cli.logs import logs
 from spotrunner.cli.ls import ls
+from spotrunner.cli.offers import offers
 from spotrunner.cli.prices import prices
 from spotrunner.cli.show import show
 from spotrunner.cli.simulate import simulate
@@ -35,6 +36,7 @@ _JOBS: tuple[Callable[..., None], ...] = (submit, ls, show, logs, explain, check
 _PROGRAMS: tuple[Callable[..., None], ...] = (demo, daemon)
 for _command in _JOBS:
     app.command(rich_help_panel="Jobs")(_command)
+app.command(rich_help_panel="Market")(offers)
 app.add_typer(prices, name="prices", rich_help_panel="Market")
 app.command(rich_help_panel="Market")(simulate)
 for _command in _PROGRAMS:

@@ -48,6 +48,10 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "metrics", _metrics(answer["report"])
     yield "checkpoint", words.checkpoint(job["committed_step"], job["committed_at"], now)
     yield "last report", _last_report(answer["report"], job, now)
+    yield "policy", _policy(answer["schedule"], job)
+    yield "deadline", _deadline(answer["schedule"], job)
+    yield "work left", _work_left(answer["schedule"])
+    yield "changeover", _changeover(answer["changeover"], job)
     yield "cost", _money(answer)
     yield "budget", _budget(answer)
 
@@ -75,6 +79,61 @@ def _last_report(report: Json | None, job: Json, now: str) -> str | None:
         return None
     said = f": {report['message']}" if report.get("message") else ""
     return f"{words.since(report['at'], now)} ago, from {report['attempt']}{said}"
+
+
+def _policy(schedule: Json, job: Json) -> str:
+    from spotrunner.cli import words
+
+    bid = words.usd_hour(job["max_price_usd_hour"])
+    return str(schedule["policy"]) + (f", at most ${bid} an hour" if bid else "")
+
+
+def _deadline(schedule: Json, job: Json) -> str | None:
+    from spotrunner.cli import words
+
+    left_s = schedule["left_s"]
+    if left_s is None:
+        return None
+    span = words.duration(abs(left_s))
+    if job["over"]:
+        how = f"{span} before it" if left_s >= 0 else f"{span} late"
+    else:
+        how = f"in {span}" if left_s >= 0 else f"{span} ago"
+    return f"{words.clock(schedule['deadline_at'])} UTC, {how}"
+
+
+def _work_left(schedule: Json) -> str | None:
+    """Nothing is known of it without a job file's `work` or a report of progress."""
+    from spotrunner.cli import words
+
+    if schedule["work_left_s"] is None:
+        return None
+    told = f"about {words.duration(schedule['work_left_s'])} on {schedule['work_on']}"
+    slack_s = schedule["slack_s"]
+    if slack_s is None:
+        return told
+    if slack_s < 0:
+        return f"{told}: {words.duration(-slack_s)} too late, even on-demand"
+    return f"{told}: {words.duration(slack_s)} of slack"
+
+
+def _changeover(changeover: Json | None, job: Json) -> str | None:
+    """From the request of a launch to its first step."""
+    from spotrunner.cli import words
+
+    if changeover is None:
+        return None
+    told = str(words.exact(changeover["mean_s"]))
+    if changeover["count"] > 1:
+        longest = words.exact(changeover["longest_s"])
+        told += f" on average, {longest} the longest of {changeover['count']}"
+    saves = changeover["short_saves_usd"]
+    # Less than a hundredth of a cent is nothing.
+    if saves is None or saves < 0.0001:
+        return told
+    short = words.exact(changeover["short_s"])
+    what = "it would have cost" if job["over"] else "the rest would cost"
+    return f"{told}; with {short} {what} {words.usd(saves)} less"
 
 
 def _money(answer: Json) -> str | None:

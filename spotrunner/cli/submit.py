@@ -3,12 +3,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spotrunner.cli.failure import BadInput, Exit, WrongFile
+from spotrunner.cli.offers import (
+    AllowLateOption,
+    EnvOption,
+    FileArgument,
+    asked,
+    late,
+    narrow,
+    read,
+    verdict,
+)
 from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
 if TYPE_CHECKING:
@@ -16,63 +25,38 @@ if TYPE_CHECKING:
     from spotrunner.cli.jobfile import Submission
     from spotrunner.cli.workdir import Packed
 
-# The daemon asks EC2 for the prices when nobody did for a while.
-OFFERS_S = 120
+# More of them are for `spotrunner offers`.
+OFFERS_SHOWN = 12
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file (YAML).")],
-    env: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--env", "-e", metavar="NAME=VALUE", help="A value of envs; NAME alone: your shell's."
-        ),
-    ] = None,
+    file: FileArgument,
+    env: EnvOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the job and show its offers; submit nothing.")
     ] = False,
+    allow_late: AllowLateOption = False,
     output: OutputOption = Output.TABLE,
     api_file: ApiFileOption = None,
 ) -> None:
     """Check a job file, show what it can run on and for how much, and submit it."""
-    from spotrunner.cli.jobfile import given_envs, read_job
-    from spotrunner.core.located import BadFile
+    from spotrunner.cli.api import find
+    from spotrunner.cli.output import print_json
 
     sure = yes or dry_run
-    try:
-        submission = read_job(file, given_envs(env or []))
-    except BadFile as error:
-        raise WrongFile(str(error)) from None
+    submission = read(file, env)
     if not (sure or sys.stdin.isatty()):
         raise BadInput("nobody can be asked (stdin is no terminal): add -y, or --dry-run to look")
     with tempfile.TemporaryFile() as archive:
         packed = _packed(submission, archive)
-        _submit(submission, packed, archive, sure, dry_run, output, api_file)
-
-
-def _submit(
-    submission: Submission,
-    packed: Packed | None,
-    archive: IO[bytes],
-    sure: bool,
-    dry_run: bool,
-    output: Output,
-    api_file: Path | None,
-) -> None:
-    from spotrunner.cli.api import Refused, find
-    from spotrunner.cli.output import print_json
-
-    api = find(api_file)
-    job: dict[str, Any] | None = None
-    try:
-        answer = api.post("/v1/offers", submission.fields, timeout_s=OFFERS_S)
+        api = find(api_file)
+        answer = asked(api, submission, allow_late)
         if output is Output.TABLE:
             _show(submission, packed, answer)
+        job: dict[str, Any] | None = None
         if not dry_run and (sure or _proceed()):
-            job = _send(api, submission, packed, archive)
-    except Refused as error:
-        raise WrongFile(str(submission.bad(error.problems))) from None
+            job = _send(api, submission, packed, archive, allow_late)
     if output is Output.JSON:
         workdir = dataclasses.asdict(packed) if packed else None
         told = {key: answer[key] for key in ("offers", "warnings")}
@@ -102,16 +86,21 @@ def _proceed() -> bool:
 
 
 def _send(
-    api: Api, submission: Submission, packed: Packed | None, archive: IO[bytes]
+    api: Api, submission: Submission, packed: Packed | None, archive: IO[bytes], allow_late: bool
 ) -> dict[str, Any]:
     import json
+
+    from spotrunner.cli.api import Refused
 
     fields, files = {"job": json.dumps(submission.fields)}, {}
     if packed is not None:
         archive.seek(0)
         fields["workdir_sha256"] = packed.sha256
         files["workdir"] = ("workdir.tar.gz", archive, "application/gzip")
-    job: dict[str, Any] = api.upload("/v1/jobs", fields, files)
+    try:
+        job: dict[str, Any] = api.upload(late("/v1/jobs", allow_late), fields, files)
+    except Refused as error:
+        raise WrongFile(str(submission.bad(error.problems))) from None
     return job
 
 
@@ -120,38 +109,17 @@ def _send(
 
 def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any]) -> None:
     from spotrunner.cli.api import problems_of
-    from spotrunner.cli.output import display, say, table
+    from spotrunner.cli.output import display, say
 
-    offers: list[dict[str, Any]] = answer["offers"]
-    headers = ["", "REGION", "ZONE", "TYPE", "MARKET", "$/H", "ON-DEMAND", "SAVED", "LEFT OUT"]
-    if not any(offer["left_out"] for offer in offers):
-        headers.remove("LEFT OUT")
-    rows = [_row(offer)[: len(headers)] for offer in offers]
-    numbers, names = ("$/H", "ON-DEMAND", "SAVED"), ("REGION", "ZONE", "TYPE")
-    display(table(headers, rows, right=numbers, whole=names))
-    chosen = next((offer for offer in offers if offer["chosen"]), None)
-    say(f"-> {answer['why']}" if chosen else f"{answer['why']}: the job will wait")
+    display(narrow(answer, OFFERS_SHOWN))
+    more = len(answer["offers"]) - OFFERS_SHOWN
+    if more > 0:
+        say(f"and {more} more: spotrunner offers {submission.file}")
+    say(verdict(answer))
+    chosen = next((offer for offer in answer["offers"] if offer["chosen"]), None)
     warnings = submission.lines(problems_of(answer["warnings"]))
     for line in (*_facts(submission, packed, chosen), *warnings):
         say(line)
-
-
-def _row(offer: dict[str, Any]) -> list[str | None]:
-    from spotrunner.cli import words
-
-    price, dear = offer["price_usd_hour"], offer["ondemand_usd_hour"]
-    saved = 1 - price / dear if price is not None and dear else None
-    return [
-        "->" if offer["chosen"] else "",
-        offer["region"],
-        offer["zone"],
-        offer["instance_type"],
-        offer["market"],
-        words.usd_hour(price),
-        words.usd_hour(dear),
-        words.percent(saved),
-        offer["left_out"] or "",
-    ]
 
 
 def _facts(

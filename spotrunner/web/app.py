@@ -25,9 +25,9 @@ from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.find import find_attempts, find_job
 from spotrunner.web.guard import MAX_BODY_BYTES, Guard
+from spotrunner.web.moments import Json, when
 from spotrunner.web.prices import PriceCalls
 from spotrunner.web.schema import to_spec
-from spotrunner.web.views import Json, when
 
 __all__ = ["Deps", "create_app"]
 

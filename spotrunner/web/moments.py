@@ -1,9 +1,12 @@
-"""Times as job files and options write them, and as people read them. Pure."""
+"""Times as job files, options and the API write them, and as people read them. Pure."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+from typing import Any
+
+Json = dict[str, Any]
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -70,3 +73,11 @@ def _offset(zone: str) -> str:
 def minute(at: dt.datetime) -> str:
     """`2026-11-22T18:00Z`, as a job file may say it."""
     return f"{at.astimezone(dt.timezone.utc):%Y-%m-%dT%H:%MZ}"
+
+
+def when(at: dt.datetime | None) -> str | None:
+    """As the API writes it, and adapters/codec."""
+    if at is None:
+        return None
+    text = at.astimezone(dt.timezone.utc).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")

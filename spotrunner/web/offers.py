@@ -16,7 +16,8 @@ from spotrunner.core.speed import speeds
 from spotrunner.core.states import JobState
 from spotrunner.core.tracked import RegionMarket
 from spotrunner.web.deps import Deps
-from spotrunner.web.views import Json, usd, when
+from spotrunner.web.moments import Json, when
+from spotrunner.web.views import usd
 
 
 def table(deps: Deps, spec: JobSpec) -> Json:
@@ -30,6 +31,7 @@ def table(deps: Deps, spec: JobSpec) -> Json:
     rows = _Rows(spec=spec, outlook=outlook, situation=situation, choice=choice, markets=markets)
     return {
         "offers": [*rows.offered(), *rows.unpriced()],
+        "now": when(outlook.now),
         "policy": spec.policy,
         "why": choice.why,
         "regions": [

@@ -8,22 +8,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from spotrunner.core.model import Attempt, EndReason, Event, Head, Job, JobSpec, Report
 from spotrunner.core.money import accrued, exposure, on_demand_cost
 from spotrunner.ports import NotFound, Unavailable
 from spotrunner.web.deps import Deps
-
-Json = dict[str, Any]
-
-
-def when(at: dt.datetime | None) -> str | None:
-    """As adapters/codec writes times."""
-    if at is None:
-        return None
-    text = at.astimezone(dt.timezone.utc).isoformat(timespec="microseconds")
-    return text.replace("+00:00", "Z")
+from spotrunner.web.moments import Json as Json
+from spotrunner.web.moments import when as when
+from spotrunner.web.standing import standing
 
 
 def usd(micros: int | None) -> float | None:
@@ -97,6 +89,7 @@ def detail(deps: Deps, job: Job) -> Json:
     attempts = deps.store.attempts([job.id])
     reports = deps.mailbox.reports()
     report = latest(attempts, reports)
+    step = 0
     head: Head | None = None
     shown, trouble = (_report(deps, report) if report else None), ""
     try:
@@ -110,6 +103,7 @@ def detail(deps: Deps, job: Job) -> Json:
     if head is not None:
         line["committed_step"] = max(head.step, line["committed_step"])
         line["step"] = max(line["step"], head.step)
+        step = head.step
     return {
         "now": when(deps.clock.now()),
         "job": {**line, **_of_spec(job.spec)},
@@ -117,6 +111,7 @@ def detail(deps: Deps, job: Job) -> Json:
         "report": shown,
         "head": _head(deps, head),
         "trouble": trouble,
+        **standing(deps, job, attempts, reports, step or line["committed_step"]),
         **costs(deps, job, attempts),
     }
 
@@ -132,7 +127,20 @@ def _of_spec(spec: JobSpec) -> Json:
         "disk_gib": spec.disk_gib,
         "retries": spec.retries,
         "workdir_sha256": spec.workdir_sha256,
-        "data": [{"source": data.source, "target": data.target} for data in spec.data],
+        "policy": spec.policy,
+        "deadline_at": when(spec.deadline_at),
+        "work_s": spec.work_s,
+        "speeds": dict(spec.speeds),
+        "max_price_usd_hour": usd(spec.max_price_usd_micros),
+        "data": [
+            {
+                "source": data.source,
+                "target": data.target,
+                "bytes": data.bytes,
+                "region": data.region,
+            }
+            for data in spec.data
+        ],
         "envs": [name for name, _ in spec.envs],
     }
 

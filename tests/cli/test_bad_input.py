@@ -165,6 +165,98 @@ MISTAKES = [
         "F:4: resources.regions.0: us-east-1a is a zone, not a region; its region is us-east-1",
     ),
     (
+        "deadline without a zone",
+        "budget: 2.00",
+        "work: 8h\ndeadline: 2026-11-02T18:00",
+        "F:11: deadline: 2026-11-02T18:00 has no time zone: write 2026-11-02T18:00Z if it is UTC,"
+        " or its distance from UTC, as in 2026-11-02T18:00+01:00",
+    ),
+    (
+        "deadline that YAML takes for a time",
+        "budget: 2.00",
+        "work: 8h\ndeadline: 2026-11-02 18:00:00",
+        "F:11: deadline: 2026-11-02T18:00:00 has no time zone: write 2026-11-02T18:00:00Z if it is"
+        " UTC, or its distance from UTC, as in 2026-11-02T18:00:00+01:00",
+    ),
+    (
+        "deadline that is no time",
+        "budget: 2.00",
+        "work: 8h\ndeadline: monday",
+        "F:11: deadline: expected a time with its zone, such as 2026-11-22T18:00Z, or how long from"
+        " the submission on, such as 12h or 1h30m, found 'monday'",
+    ),
+    (
+        "deadline in the past",
+        "budget: 2.00",
+        "work: 8h\ndeadline: 2026-11-01T09:55Z",
+        "F:11: deadline: 2026-11-01T09:55Z was 2h 5m ago: it is 2026-11-01T12:00Z now",
+    ),
+    (
+        "deadline that even on-demand cannot meet",
+        "budget: 2.00",
+        "work: 8h\ndeadline: 6h",
+        "F:11: deadline: even on-demand it would be 2h 5m late: 8h of work on g4dn.xlarge, the"
+        " fastest that it may take, and 5m to start, in 6h; give it 8h5m (until 2026-11-01T20:06Z),"
+        " name a faster type, or add --allow-late",
+    ),
+    (
+        "deadline without work",
+        "budget: 2.00",
+        "deadline: 12h",
+        "F:10: deadline: a deadline needs `work`, how long the training takes on g4dn.xlarge; a"
+        " rough guess is enough, since measured progress replaces it: add work: 8h",
+    ),
+    (
+        "work without a unit",
+        "budget: 2.00",
+        "work: 8",
+        "F:10: work: expected a duration such as 8h, 90m or 1h30m, found 8",
+    ),
+    (
+        "mistyped policy",
+        "budget: 2.00",
+        "policy: cheapset",
+        "F:10: policy: there is no policy 'cheapset'; nearest: cheapest",
+    ),
+    (
+        "policy that needs a deadline",
+        "budget: 2.00",
+        "policy: deadline",
+        "F:10: policy: the policy deadline needs a deadline: add deadline: 12h, or take cheapest",
+    ),
+    (
+        "speed of nothing",
+        "budget: 2.00",
+        "speeds: {g4dn.xlarge: 0}",
+        "F:10: speeds.g4dn.xlarge: expected a number above 0, such as 2.5, found 0",
+    ),
+    (
+        "speed of another type",
+        "budget: 2.00",
+        "speeds: {g5.xlarge: 2}",
+        "F:10: speeds: g5.xlarge is no type of this job, which has g4dn.xlarge",
+    ),
+    (
+        "bid that EC2 does not take",
+        "budget: 2.00",
+        "max_price: 0.001",
+        "F:10: max_price: expected more than 0.001 USD, found 0.001",
+    ),
+    (
+        "bid below every price",
+        "budget: 2.00",
+        "max_price: 0.12",
+        "F:10: max_price: 0.1200 USD/h is below every spot price now: the least is 0.1500 USD/h on"
+        " us-east-1a/g4dn.xlarge; bid that at least, or leave it out, which is better: EC2 charges"
+        " the spot price, never the bid",
+    ),
+    (
+        "bid for on-demand",
+        "  regions: [us-east-1]\n",
+        "  regions: [us-east-1]\n  use_spot: false\nmax_price: 0.5\n",
+        "F:6: max_price: it is a bid for spot, and use_spot is false: leave one of them out",
+    ),
+    (
         "region of no daemon",
         REGIONS,
         "[us-east-1, us-west-2]",
@@ -280,6 +372,7 @@ COMMANDS = [
     ("cancel", "digits"),
     ("checkpoint", "digits"),
     ("submit", "F", "-y"),
+    ("offers", "F"),
 ]
 
 

@@ -32,7 +32,13 @@ def story(behind: Behind) -> Behind:
         notice=a_notice(880),
     )
     second = an_attempt(
-        2, intent_s=800, launched_s=810, first_step_s=900, offer=OFFERS[1], step_before=150
+        2,
+        intent_s=800,
+        sent_s=801,
+        launched_s=810,
+        first_step_s=900,
+        offer=OFFERS[1],
+        step_before=150,
     )
     spec = a_spec(envs=(("API_KEY", "s3cr3t"),), budget_usd_micros=2_000_000)
     placed = Event(
@@ -82,6 +88,9 @@ step         300/2300 (13%), 3.2 a second, done in 10m
 metrics      loss 0.41
 checkpoint   step 250, 50s ago
 last report  5s ago, from digits-7f3a.2
+policy       cheapest
+work left    about 10m on g4dn.xlarge
+changeover   1m 49s on average, 1m 59s the longest of 2; with 1m the rest would cost $0.0007 less
 cost         $0.0584 (on-demand $0.1878, saved 69%)
 budget       $2.00: $0.2621 reserved, $1.68 left
 

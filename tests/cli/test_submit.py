@@ -28,10 +28,10 @@ budget: 2.00
 """
 
 OFFERS = """\
-    REGION     ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED
-->  us-east-1  us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%
-    us-east-1  us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%
-    eu-west-1  eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%
+    ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED  $/WORK-H
+->  us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%    0.1650
+    us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%    0.1753
+    eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%    0.1856
 """
 
 FACTS = """\
@@ -41,11 +41,11 @@ budget: $2.00, which is 12h 30m at this price
 """
 
 LEFT_OUT = """\
-    REGION     ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED  LEFT OUT
-    us-east-1  us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%  cooling down until \
+    ZONE        TYPE         MARKET     $/H  ON-DEMAND  SAVED  $/WORK-H  LEFT OUT
+    us-east-1a  g4dn.xlarge  spot    0.1600     0.5260    70%    0.1660  cooling down until \
 12:10:00: no
-->  us-east-1  us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%
-    eu-west-1  eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%
+->  us-east-1b  g4dn.xlarge  spot    0.1700     0.5260    68%    0.1753
+    eu-west-1a  g4dn.xlarge  spot    0.1800     0.5800    69%    0.1856
 """
 
 NEXT = """\
