@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spotrunner.cli import words
-from spotrunner.sim.backtest import BackTest, conclusion, on_demand_usd_micros, perfect, quantile
+from spotrunner.sim.backtest import (
+    BackTest,
+    conclusion,
+    on_demand_usd_micros,
+    perfect,
+    quantile,
+    summary,
+)
 
 ENDINGS = (".png", ".svg")
 _MICROS = 1_000_000
@@ -33,16 +39,16 @@ def draw(test: BackTest, plot: Path) -> None:
     from matplotlib.figure import Figure
 
     names = test.setting.names
-    figure = Figure(figsize=(10, 2.4 + 0.7 * len(names)), layout="constrained")
+    figure = Figure(figsize=(10, 2.5 + 0.58 * len(names)), layout="constrained")
     costs, ends = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     figure.suptitle(_title(test), x=0.01, ha="left", fontsize=11.5, color=_INK, weight="bold")
     _draw_costs(costs, test)
     _draw_ends(ends, test)
     for axes in (costs, ends):
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [_label(test, name) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.85)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=9)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
     figure.supxlabel(_footnote(test), x=0.01, ha="left", fontsize=8, color=_PALE)
@@ -50,8 +56,14 @@ def draw(test: BackTest, plot: Path) -> None:
 
 
 def _title(test: BackTest) -> str:
-    line = f"{test.setting.spec.name}: {conclusion(test, test.setting.names[0])}"
-    return textwrap.fill(line, 92)
+    return f"{test.setting.spec.name}\n{conclusion(test, test.setting.names[0])}"
+
+
+def _label(test: BackTest, name: str) -> str:
+    found = summary(test, name)
+    told = f"{words.usd(found.cost_usd_micros.mean / _MICROS)} on average"
+    late = f", {found.missed} of {found.runs} late" if found.missed else ""
+    return f"{name}\n{told}{late}"
 
 
 def _footnote(test: BackTest) -> str:
@@ -74,7 +86,7 @@ def _draw_costs(axes: Any, test: BackTest) -> None:
         least = foresight.mean / _MICROS
         _draw_line(axes, least, f"perfect foresight,\nno free hours {words.usd(least)}", "#2b8a3e")
     most = max([dear, *(it.cost_usd_micros / _MICROS for name in names for it in test.of(name))])
-    axes.set_xlim(0, most * 1.12)
+    axes.set_xlim(0, most * 1.2)
     axes.set_title("cost of a run", loc="left", fontsize=10, color=_INK)
     axes.set_xlabel("USD")
 

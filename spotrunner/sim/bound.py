@@ -13,7 +13,8 @@ knowledge, and each rule is bent in favour of the chooser:
   less a changeover, costs nothing, as often as one likes.
 - The demand for enough work is priced instead of kept (a Lagrange multiplier): for every price of
   work, the least cost less the worth of the work is below the cost of any run that does the work.
-  The best of these bounds is the answer.
+  The best of these bounds is the answer. Launches beyond the first may be spread over more work
+  than there is by that, so that it may be lower than the true optimum by about a launch.
 
 With `free_hours=False` no hour is free. That is no bound, since a policy may be lucky, but it says
 what a perfect planner pays who does not live on interruptions.
@@ -36,6 +37,16 @@ _HOUR_S = 3600.0
 _INF = math.inf
 # Each round closes in on the best price of work: some six are enough, and all are bounds.
 _MOST_ROUNDS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """When a pool can be trained on, in seconds: from a changeover after it opens to the notice's
+    end; from `free_from` on by an instance that EC2 takes in its first hour."""
+
+    begin: float
+    end: float
+    free_from: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +92,23 @@ class _Seconds:
         for each in self._scene.pools:
             found.update(self._gone_s(at) for at in each.times)
             found.update(self._gone_s(at) + self._forgets_s for at in each.times)
-            for begin, end in self._runs[each.pool]:
-                found.update((begin, end, self._free_from(begin, end)))
+            for run in self._runs[each.pool]:
+                found.update((run.begin, run.end, run.free_from))
         return sorted(at for at in found if 0 <= at <= self._end_s)
 
     def sources(self, edges: Sequence[float], free_hours: bool) -> Iterator[_Source]:
         segments = list(itertools.pairwise(edges))
         for each in self._scene.pools:
             rate, runs = self._rates[each.pool.instance_type], self._runs[each.pool]
-            floors = [self._floor(each, begin, end) for begin, end in segments]
-            inside = [_inside(begin, end, runs) for begin, end in segments]
-            yield self._source(
-                rate,
-                [floor if there else None for floor, there in zip(floors, inside, strict=True)],
-            )
-            if free_hours:
-                late = [(self._free_from(begin, end), end) for begin, end in runs]
-                free = [0.0 if _inside(begin, end, late) else None for begin, end in segments]
+            inside = _inside(segments, [(run.begin, run.end) for run in runs])
+            floors = [
+                self._floor(each, *segment) if there else None
+                for segment, there in zip(segments, inside, strict=True)
+            ]
+            yield self._source(rate, floors)
+            late = [(run.free_from, run.end) for run in runs]
+            if free_hours and late:
+                free = [0.0 if there else None for there in _inside(segments, late)]
                 yield _Source(rate=rate, price=free, launch=[0.0] * len(segments))
         for rate, price in sorted(self._on_demand()):
             started = [price if begin >= self._changeover_s else None for begin, _ in segments]
@@ -118,16 +129,19 @@ class _Seconds:
             for each in self._scene.pools
         }
 
-    def _runs_of(self, each: PoolScene) -> Iterator[tuple[float, float]]:
-        """When the pool can be trained on: from a changeover after it opens to the notice's end."""
+    def _runs_of(self, each: PoolScene) -> Iterator[_Run]:
         at = self._opens(each, self._scene.start)
         while at is not None and self._gone_s(at) < self._end_s:
-            taking = each.takes(at, self._bid)
-            end = self._end_s if taking is None else self._gone_s(taking.notice_at) + self._notice_s
             begin = self._gone_s(at) + self._changeover_s
+            taking = each.takes(at, self._bid)
+            if taking is None:
+                yield _Run(begin=begin, end=math.inf, free_from=math.inf)
+                return
+            end = self._gone_s(taking.notice_at) + self._notice_s
             if begin < end:
-                yield begin, end
-            at = None if taking is None else self._opens(each, taking.notice_at)
+                free_from = max(begin, end - _HOUR_S + self._changeover_s)
+                yield _Run(begin=begin, end=end, free_from=free_from)
+            at = self._opens(each, taking.notice_at)
 
     def _opens(self, each: PoolScene, since: dt.datetime) -> dt.datetime | None:
         """The first time from `since` on at which EC2 gives the pool."""
@@ -137,10 +151,6 @@ class _Seconds:
             changes = [later for later in each.times if later > at]
             at = min([*changes[:1], *([opening[0]] if opening else [])], default=None)
         return at
-
-    def _free_from(self, begin: float, end: float) -> float:
-        """From when on an instance can train that EC2 takes at `end`, in its first hour."""
-        return max(begin, end - _HOUR_S + self._changeover_s)
 
     @property
     def _forgets_s(self) -> float:
@@ -156,8 +166,16 @@ class _Seconds:
         return (at - self._scene.start).total_seconds()
 
 
-def _inside(begin: float, end: float, runs: Sequence[tuple[float, float]]) -> bool:
-    return any(first <= begin and end <= last for first, last in runs)
+def _inside(
+    segments: Sequence[tuple[float, float]], runs: Sequence[tuple[float, float]]
+) -> list[bool]:
+    """Which segments lie in one of these times; both are in order, and apart from each other."""
+    found, left = [], list(reversed(runs))
+    for begin, end in segments:
+        while left and left[-1][1] <= begin:
+            left.pop()
+        found.append(bool(left) and left[-1][0] <= begin and end <= left[-1][1])
+    return found
 
 
 # -- the best bound ----------------------------------------------------------------------------
@@ -166,14 +184,22 @@ def _inside(begin: float, end: float, runs: Sequence[tuple[float, float]]) -> bo
 def _cheapest(sources: Sequence[_Source], edges: Sequence[float], work: float) -> int | None:
     """The highest of the bounds that the prices of work give: the plans at two prices, one with
     too little work and one with enough, name the next price to ask for."""
+    # Whoever works has launched once: that is paid apart, and not spread over more work.
+    launches = [
+        launch
+        for source in sources
+        for launch, price in zip(source.launch, source.price, strict=True)
+        if price is not None
+    ]
+    first = min(launches, default=0.0)
     worth = _dear(sources)
     low_cost, low_work, best = 0.0, 0.0, 0.0
-    high_cost, high_work = _plan(sources, edges, worth)
+    high_cost, high_work = _plan(sources, edges, worth, first)
     if high_work < work * (1 - 1e-4):
         return None
     for _ in range(_MOST_ROUNDS):
         worth = max(0.0, high_cost - low_cost) / max(1e-9, high_work - low_work)
-        cost, done = _plan(sources, edges, worth)
+        cost, done = _plan(sources, edges, worth, first)
         best = max(best, cost + worth * (work - done))
         if best >= low_cost + worth * (work - low_work) - 0.5:
             break
@@ -181,7 +207,7 @@ def _cheapest(sources: Sequence[_Source], edges: Sequence[float], work: float) -
             low_cost, low_work = cost, done
         else:
             high_cost, high_work = cost, done
-    return max(0, math.floor(best * (1 - 1e-9)) - 1)
+    return max(0, math.floor((first + best) * (1 - 1e-9)) - 1)
 
 
 def _dear(sources: Sequence[_Source]) -> float:
@@ -195,9 +221,12 @@ def _dear(sources: Sequence[_Source]) -> float:
     return 1e6 * max(prices, default=1.0)
 
 
-def _plan(sources: Sequence[_Source], edges: Sequence[float], worth: float) -> tuple[float, float]:
-    """(cost, work) of the plan with the least cost less `worth` of its work."""
-    idle, idle_cost, idle_work = 0.0, 0.0, 0.0
+def _plan(
+    sources: Sequence[_Source], edges: Sequence[float], worth: float, first: float
+) -> tuple[float, float]:
+    """(cost, work) of the plan with the least cost less `worth` of its work. It launches at least
+    once, and `first` of that is paid already."""
+    idle, idle_cost, idle_work = _INF, 0.0, 0.0
     value = [_INF] * len(sources)
     cost, work = [0.0] * len(sources), [0.0] * len(sources)
     for segment, (begin, end) in enumerate(itertools.pairwise(edges)):
@@ -208,6 +237,9 @@ def _plan(sources: Sequence[_Source], edges: Sequence[float], worth: float) -> t
                 value[index] = _INF
                 continue
             launch = source.launch[segment]
+            if launch - first < value[index]:
+                value[index] = cost[index] = launch - first
+                work[index] = 0.0
             if idle + launch < value[index]:
                 value[index] = idle + launch
                 cost[index], work[index] = idle_cost + launch, idle_work

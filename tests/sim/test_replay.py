@@ -1,0 +1,326 @@
+"""One run of a back-test, read as a story, and held to the bill by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Limits,
+    Market,
+    Notice,
+    Pause,
+    Pool,
+    Refusal,
+    Refused,
+)
+from spotrunner.core.money import billed
+from spotrunner.core.policy.named import policies
+from spotrunner.core.sight import sights
+from spotrunner.core.states import AttemptState, JobState
+from spotrunner.sim.replay import Replay
+from spotrunner.sim.scene import Scene
+from spotrunner.sim.sightings import Sightings
+from tests.build import ON_DEMAND, SPOT, T0, a_spec, an_offer, at
+from tests.sim.scenes import (
+    PACES,
+    a_job_of,
+    a_pool_scene,
+    a_replay,
+    a_scene,
+    hour,
+    scenes,
+)
+
+DEARER = 170_000
+COMMIT_S = PACES.commit_s
+NOTICE_S = 11_160  # 3.1 h, when no round is due
+
+
+def reasons(replay: Replay) -> list[EndReason | None]:
+    return [attempt.end_reason for attempt in replay.attempts]
+
+
+def zones(replay: Replay) -> list[str]:
+    return [attempt.offer.pool.zone for attempt in replay.attempts]
+
+
+def kinds(replay: Replay) -> list[str]:
+    return [event.kind for event in replay.events]
+
+
+def test_nothing_happens_and_it_costs_the_changeover_and_the_work() -> None:
+    replay = a_replay(a_job_of(8), a_scene())
+    run = replay.run()
+    assert run.finished_at == hour(8) + dt.timedelta(seconds=PACES.changeover_s)
+    assert run.cost_usd_micros == billed(8 * 3600 + 300, (), SPOT)
+    assert reasons(replay) == [EndReason.DONE]
+    assert (run.interruptions, run.launches, run.refusals, run.on_demand_share) == (0, 1, 0, 0.0)
+    assert replay.job.state is JobState.SUCCEEDED
+
+
+def test_on_demand_is_what_it_is_measured_against() -> None:
+    run = a_replay(a_job_of(8), a_scene(), "on_demand").run()
+    assert run.cost_usd_micros == billed(8 * 3600 + 300, (), ON_DEMAND)
+    assert run.on_demand_share == 1.0
+
+
+def test_the_price_at_the_start_of_each_hour_holds_for_it() -> None:
+    scene = a_scene(a_pool_scene(prices=((0, SPOT), (1.5, 200_000), (1.6, 300_000))))
+    run = a_replay(a_job_of(2.5), scene).run()
+    assert run.cost_usd_micros == billed(round(2.5 * 3600) + 300, (SPOT, SPOT, 300_000), 300_000)
+
+
+def test_a_notice_is_followed_by_another_zone_and_nothing_is_lost() -> None:
+    scene = a_scene(
+        a_pool_scene("us-east-1a", shut=[(3.1, 9)]),
+        a_pool_scene("us-east-1b", prices=((0, DEARER),)),
+    )
+    replay = a_replay(a_job_of(8), scene)
+    run = replay.run()
+    assert zones(replay) == ["us-east-1a", "us-east-1b"]
+    assert reasons(replay) == [EndReason.INTERRUPTED, EndReason.DONE]
+    first, second = replay.attempts
+    # It trains on through its notice, and ends itself before EC2 does: it pays for its time.
+    trained_s = NOTICE_S + 120 - (3 * COMMIT_S + PACES.safety_s)
+    assert first.ended_at == at(trained_s + COMMIT_S)
+    assert first.cost_usd_micros == billed(round(trained_s + COMMIT_S), (), SPOT)
+    assert second.launched_at == at(NOTICE_S + PACES.lag_s)
+    assert second.first_step_at == at(NOTICE_S + PACES.lag_s + 300)
+    assert second.step_before == NOTICE_S - 300  # what the notice's own commit saved
+    left_s = 8 * 3600 - (trained_s - 300)
+    assert run.finished_at == second.first_step_at + dt.timedelta(seconds=left_s)
+    assert second.launched_at is not None
+    assert run.finished_at is not None
+    lived_s = (run.finished_at - second.launched_at).total_seconds()
+    assert run.cost_usd_micros == (first.cost_usd_micros or 0) + billed(round(lived_s), (), DEARER)
+    assert run.interruptions == 1
+
+
+def test_an_hour_that_ec2_cuts_short_is_free() -> None:
+    scene = a_scene(
+        a_pool_scene("us-east-1a", shut=[(0.5, 9)]),
+        a_pool_scene("us-east-1b", prices=((0, DEARER),)),
+    )
+    replay = a_replay(a_job_of(2), scene)
+    run = replay.run()
+    first, second = replay.attempts
+    assert first.end_reason is EndReason.INTERRUPTED
+    assert first.cost_usd_micros == 0
+    assert run.cost_usd_micros == second.cost_usd_micros
+
+
+def test_a_refusal_is_followed_by_the_next_pool_at_once() -> None:
+    scene = a_scene(
+        a_pool_scene("us-east-1a", shut=[(0, 20)]),
+        a_pool_scene("us-east-1b", prices=((0, DEARER),)),
+    )
+    replay = a_replay(a_job_of(2), scene)
+    run = replay.run()
+    assert run.refusals == 1
+    assert zones(replay) == ["us-east-1b"]
+    assert replay.attempts[0].launched_at == T0
+
+
+def test_where_all_pools_are_shut_it_asks_again_after_each_cool_down() -> None:
+    replay = a_replay(a_job_of(1), a_scene(a_pool_scene(shut=[(0, 1)])))
+    run = replay.run()
+    assert run.refusals == 6
+    assert replay.attempts[0].launched_at == hour(1)
+
+
+def test_a_deadline_goes_on_demand_and_back_to_spot_that_has_come_to_stay() -> None:
+    """Nothing for the first hours: it waits, goes on-demand when the slack is used up, and leaves
+    it again for spot."""
+    scene = a_scene(a_pool_scene(shut=[(0, 4.2)]))
+    replay = a_replay(a_job_of(10, within=14), scene, "deadline")
+    run = replay.run()
+    assert run.in_time
+    markets = [attempt.offer.market for attempt in replay.attempts]
+    assert markets[0] is Market.ON_DEMAND
+    assert Market.SPOT in markets
+    assert EndReason.MOVED in reasons(replay)
+    assert run.moves >= 1
+    assert 0 < run.on_demand_share < 1
+    assert run.cost_usd_micros < billed(10 * 3600 + 300, (), ON_DEMAND)
+
+
+def test_a_move_launches_first_and_hands_over_without_losing_a_step() -> None:
+    scene = a_scene(a_pool_scene(shut=[(0, 4.2)]))
+    replay = a_replay(a_job_of(10, within=14), scene, "deadline")
+    replay.run()
+    for old, new in zip(replay.attempts, replay.attempts[1:], strict=False):
+        if old.end_reason is EndReason.MOVED:
+            assert new.replaces == old.id
+            assert old.ended_at is not None
+            assert new.launched_at is not None
+            assert new.launched_at < old.ended_at
+            assert new.first_step_at is not None
+            assert new.first_step_at > old.ended_at
+            return
+    pytest.fail("nothing moved")
+
+
+def test_a_budget_stops_it_and_is_never_exceeded() -> None:
+    replay = a_replay(a_job_of(8, budget=600_000), a_scene(hours=48))
+    run = replay.run()
+    assert run.finished_at is None
+    assert replay.job.pause is Pause.BUDGET
+    assert "budget" in run.why
+    assert 0 < run.cost_usd_micros <= 600_000
+    assert reasons(replay)[0] is EndReason.BUDGET
+    assert replay.attempts[0].step_after is not None
+    assert replay.attempts[0].step_after > 3000
+
+
+def test_a_bid_ends_the_instance_when_the_price_rises_above_it() -> None:
+    scene = a_scene(a_pool_scene(prices=((0, SPOT), (2, 250_000), (5, SPOT))))
+    replay = a_replay(a_job_of(4, max_price_usd_micros=200_000), scene)
+    run = replay.run()
+    assert run.interruptions == 1
+    first, second = replay.attempts
+    assert first.notice is not None
+    assert first.notice.seen_at == hour(2)
+    assert second.launched_at is not None
+    assert second.launched_at >= hour(5)
+    assert "max_price" in " ".join(event.why for event in replay.events)
+
+
+def test_without_a_bid_the_same_price_ends_nothing() -> None:
+    scene = a_scene(a_pool_scene(prices=((0, SPOT), (2, 250_000), (5, SPOT))))
+    run = a_replay(a_job_of(4), scene).run()
+    assert (run.interruptions, run.launches) == (0, 1)
+
+
+def test_a_slower_type_takes_its_time() -> None:
+    spec = a_job_of(
+        2,
+        instance_types=("g5.xlarge", "g4dn.xlarge"),
+        speeds=(("g5.xlarge", 2), ("g4dn.xlarge", 1)),
+    )
+    run = a_replay(spec, a_scene()).run()
+    assert run.finished_at == hour(4) + dt.timedelta(seconds=300)
+
+
+def test_the_changeover_that_was_measured_is_what_the_policies_plan_with() -> None:
+    paces = dataclasses.replace(PACES, changeover_s=900)
+    replay = a_replay(a_job_of(2), a_scene(), paces=paces)
+    replay.run()
+    assert replay.attempts[0].first_step_at == at(900)
+
+
+def test_a_history_that_ends_first_says_so() -> None:
+    run = a_replay(a_job_of(8), a_scene(hours=3)).run()
+    assert run.finished_at is None
+    assert run.why == "the history ended before the job did"
+    assert not run.in_time
+
+
+def test_it_pays_on_as_the_daemon_does() -> None:
+    replay = a_replay(a_job_of(3), a_scene())
+    replay.run()
+    assert kinds(replay)[:2] == ["active", "placed"]
+    assert kinds(replay).count("extended") >= 5
+    assert kinds(replay)[-2:] == ["ended", "succeeded"]
+
+
+@given(scene=scenes(), hours=st.floats(0.5, 6))
+@settings(max_examples=25, deadline=None)
+def test_the_same_past_gives_the_same_run_to_the_bit(scene: Scene, hours: float) -> None:
+    spec = a_job_of(hours)
+    assert a_replay(spec, scene).run() == a_replay(spec, scene).run()
+
+
+# -- promises ----------------------------------------------------------------------------------
+
+
+@given(
+    scene=scenes(),
+    hours=st.floats(0.5, 6),
+    slack_s=st.floats(1, 20_000),
+    changeover_s=st.sampled_from((60, 300, 1200)),
+    checkpoint_s=st.sampled_from((60, 600, 1800)),
+    policy=st.sampled_from(sorted(policies())),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_policy_misses_a_deadline_while_on_demand_exists(
+    scene: Scene, hours: float, slack_s: float, changeover_s: int, checkpoint_s: int, policy: str
+) -> None:
+    """`cheapest` knows no deadline. The least slack is a second: work counts in whole ones."""
+    if policy == "cheapest":
+        return
+    paces = dataclasses.replace(PACES, changeover_s=changeover_s, checkpoint_every_s=checkpoint_s)
+    within = hours + (changeover_s + slack_s) / 3600
+    spec = a_job_of(hours, within=within)
+    limits = Limits(changeover_s=changeover_s)
+    run = Replay(spec, policies()[policy], scene, paces=paces, limits=limits).run()
+    assert run.in_time, f"{policy} ended {run.finished_at}, {run.deadline_at} was the deadline"
+
+
+# -- what is seen of the pools -----------------------------------------------------------------
+
+_POOL = Pool(region="us-east-1", zone="us-east-1a", instance_type="g4dn.xlarge")
+
+
+def an_attempt(number: int, begin: dt.datetime) -> Attempt:
+    return Attempt(
+        id=f"j.{number}",
+        job_id="j",
+        generation=number,
+        state=AttemptState.RUNNING,
+        offer=an_offer(),
+        intent_at=begin,
+        paid_until=begin,
+        first_paid_s=1,
+        launched_at=begin,
+    )
+
+
+@given(
+    happenings=st.lists(
+        st.tuples(
+            st.sampled_from(("refused", "launched", "noticed", "ended", "look")),
+            st.integers(1, 40_000),
+        ),
+        max_size=40,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_sightings_say_what_the_core_says(happenings: list[tuple[str, int]]) -> None:
+    followed, now = Sightings(600), T0
+    attempts: dict[str, Attempt] = {}
+    refusals: list[Refusal] = []
+    for number, (what, seconds) in enumerate(happenings):
+        now += dt.timedelta(seconds=seconds)
+        living = [it for it in attempts.values() if it.notice is None and it.ended_at is None]
+        changed = None
+        if what == "refused" and not living:
+            refusal = Refusal(pool=_POOL, market=Market.SPOT, at=now, meaning=Refused.CAPACITY)
+            refusals.append(refusal)
+            followed.refusal(refusal)
+        elif what == "launched" and not living:
+            changed = an_attempt(number, now)
+        elif what == "noticed" and living:
+            changed = dataclasses.replace(living[0], notice=Notice(at=now, seen_at=now))
+        elif what == "ended" and living:
+            changed = dataclasses.replace(
+                living[0],
+                state=AttemptState.ENDED,
+                ended_at=now,
+                end_reason=EndReason.INTERRUPTED if seconds % 2 else EndReason.MOVED,
+            )
+        if changed is not None:
+            attempts[changed.id] = changed
+            followed.attempt(changed)
+        assert followed.at(now) == sights(attempts.values(), refusals, now, 600)
+
+
+def test_the_spec_must_say_how_long_the_work_is() -> None:
+    with pytest.raises(AssertionError, match="work"):
+        a_replay(a_spec(), a_scene())
