@@ -11,8 +11,10 @@ from spotrunner.core.model import Pool, Quote
 
 log = structlog.get_logger(__name__)
 
-# Clocks differ a little; a price that begins later than this has not begun.
+# Our clock may be behind EC2's: a price that has not begun waits for the next read, without a word
+# unless it is far ahead.
 AHEAD = dt.timedelta(minutes=5)
+FAR_AHEAD = dt.timedelta(days=1)
 # What was said of so many rows is remembered: a bad row comes again with every overlap.
 REMEMBERED = 10_000
 
@@ -33,6 +35,8 @@ class Rows:
             wrong = _wrong(quote, region, types, now)
             if wrong is not None:
                 self._say(quote, wrong)
+                continue
+            if quote.at > now + AHEAD:
                 continue
             other = good.setdefault((quote.pool, quote.at), quote)
             if other.price_usd_micros_hour != quote.price_usd_micros_hour:
@@ -67,7 +71,7 @@ def _wrong(quote: Quote, region: str, types: Collection[str], now: dt.datetime) 
         return "its price is no positive number"
     if quote.at.tzinfo is None:
         return "its time has no zone"
-    if quote.at > now + AHEAD:
+    if quote.at > now + FAR_AHEAD:
         return "its time has not come"
     if quote.pool.region != region or quote.pool.instance_type not in types:
         return "nobody asked for this pool"

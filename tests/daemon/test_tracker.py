@@ -435,7 +435,7 @@ def _row(price: object, at: dt.datetime = START, pool: Pool = POOL) -> Quote:
     return Quote(pool=pool, at=at, price_usd_micros_hour=price)  # type: ignore[arg-type]
 
 
-LATER = START + dt.timedelta(days=1)
+LATER = START + dt.timedelta(days=2)
 ELSEWHERE = Pool(region=WEST, zone="eu-west-1a", instance_type=G4DN)
 
 
@@ -462,6 +462,20 @@ def test_bad_rows_are_left_out_and_spoken_of_once(scene: Scene, row: Quote, wron
     assert told[0]["pool"] == str(row.pool)
     assert scene.stored() == scene.told()
     assert scene.trouble() == ""
+
+
+def test_a_price_that_has_not_begun_by_our_clock_waits_for_it(scene: Scene) -> None:
+    """Our clock is carried on between two answers of S3, and may be behind."""
+    begins_at = START + dt.timedelta(minutes=15)
+    scene.prices.more = [_row(190_000, begins_at)]
+    with capture_logs() as logs:
+        scene.look()
+        assert scene.stored() == scene.told()
+        scene.clock.advance(EVERY_S)
+        scene.look()
+    assert scene.stored()[-1] == (begins_at, 190_000), "by then it is near enough"
+    assert scene.spot()[POOL.zone] == 150_000, "but not in force"
+    assert logs == []
 
 
 def test_rows_out_of_order_and_twice_are_the_same_rows(scene: Scene) -> None:
