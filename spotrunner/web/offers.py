@@ -27,7 +27,8 @@ def table(deps: Deps, spec: JobSpec) -> Json:
     job = Job(id=spec.name, spec=spec, state=JobState.QUEUED, submitted_at=outlook.now)
     situation = look(job, Progress(left_usd_micros=spec.budget_usd_micros), outlook)
     choice = deps.policies[spec.policy].choose(situation)
-    markets = deps.tracked(spec.regions, spec.instance_types)
+    # They were asked for just now: nobody waits a second time for a region that is silent.
+    markets = deps.tracked(spec.regions, ())
     rows = _Rows(spec=spec, outlook=outlook, situation=situation, choice=choice, markets=markets)
     return {
         "offers": [*rows.offered(), *rows.unpriced()],

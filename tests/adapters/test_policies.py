@@ -21,6 +21,7 @@ SERVICES = ("ec2", "pricing", "s3", "ssm")
 # Where IAM's name of an action is not the API's.
 RENAMED = {
     "s3:HeadObject": "s3:GetObject",
+    "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:DeleteObjects": "s3:DeleteObject",
     "s3:CreateMultipartUpload": "s3:PutObject",
@@ -106,6 +107,7 @@ def test_the_calls_of_the_adapters_are_found() -> None:
         "s3:CreateMultipartUpload",
         "s3:DeleteObjects",
         "s3:GetObject",
+        "s3:HeadBucket",
         "s3:ListObjectsV2",
         "s3:PutObject",
         "s3:UploadPart",

@@ -148,6 +148,7 @@ def _app(behind: Behind) -> FastAPI:
 
     def outlook(regions: Iterable[str], types: Iterable[str]) -> Outlook:
         now = behind.clock.now()
+        board.look(regions, types)
         refusals = behind.store.refusals(now - FORGOTTEN_AFTER)
         return Outlook(
             now=now,
