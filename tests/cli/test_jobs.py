@@ -353,3 +353,77 @@ def test_the_documentation_names_every_key(run: Run) -> None:
     objects = (shown, shown["attempts"][0], listed, listed["jobs"][0], told, told["events"][0])
     missing = {key for it in objects for key in it if f"`{key}" not in words}
     assert not missing
+
+
+# -- deadlines ---------------------------------------------------------------------------------
+
+
+def _shown(said: str) -> dict[str, str]:
+    """The lines of `show`, by their names."""
+    facts = (line.split("  ", 1) for line in said.split("\n\n")[0].splitlines())
+    return {fact[0]: fact[1].strip() for fact in facts if len(fact) == 2}
+
+
+def test_show_says_how_a_job_stands_against_its_deadline(behind: Behind, run: Run) -> None:
+    spec = a_spec(
+        policy="deadline", work_s=8 * 3600, deadline_at=at(12 * 3600), max_price_usd_micros=250_000
+    )
+    behind.store.add_job(a_job(JobState.QUEUED, spec=spec), [])
+    shown = _shown(run("show", JOB).out)
+    assert shown["policy"] == "deadline, at most $0.2500 an hour"
+    assert shown["deadline"] == "11-02 00:00:00 UTC, in 12h"
+    # 12 hours less 8 of work and the 5 minutes that a start is taken for.
+    assert shown["work left"] == "about 8h on g4dn.xlarge: 3h 55m of slack"
+    assert "changeover" not in shown
+    behind.clock.advance(5 * 3600)
+    assert _shown(run("show", JOB).out)["work left"] == (
+        "about 8h on g4dn.xlarge: 1h 5m too late, even on-demand"
+    )
+    behind.clock.advance(8 * 3600)
+    assert _shown(run("show", JOB).out)["deadline"] == "11-02 00:00:00 UTC, 1h ago"
+
+
+@pytest.mark.parametrize(
+    ("ended_s", "words"), [(2 * 3600, "1h before it"), (3 * 3600 + 300, "5m late")]
+)
+def test_show_says_whether_a_job_was_in_time(
+    behind: Behind, run: Run, ended_s: int, words: str
+) -> None:
+    spec = a_spec(policy="deadline", work_s=3600, deadline_at=at(3 * 3600))
+    done = an_attempt(
+        1, AttemptState.ENDED, first_step_s=361, end_reason=EndReason.DONE, ended_at=at(ended_s)
+    )
+    job = a_job(JobState.SUCCEEDED, spec=spec, ended_at=at(ended_s))
+    behind.store.add_job(job, [])
+    behind.store.write(behind.store.lead("a test"), Changes(attempts=(done,)))
+    shown = _shown(run("show", JOB).out)
+    assert shown["deadline"] == f"11-01 15:00:00 UTC, {words}"
+    # 300 s at 0.16 USD/h
+    assert shown["changeover"] == "6m; with 1m it would have cost $0.0133 less"
+    assert "work left" not in shown
+
+
+def test_explain_tells_a_move_with_both_places(behind: Behind, run: Run) -> None:
+    moved = Event(
+        at=at(300),
+        job_id=JOB,
+        subject=f"{JOB}.2",
+        kind="placed",
+        why="spot in us-east-1a at 0.16 USD/h has been up for 40 min",
+        data={"pool": "us-east-1a/g4dn.xlarge", "market": "spot", "replaces": f"{JOB}.1"},
+    )
+    ended = Event(
+        at=at(420),
+        job_id=JOB,
+        subject=f"{JOB}.1",
+        kind="ended",
+        why="the instance powered itself off; cost 0.0592 USD",
+        data={"reason": "moved"},
+    )
+    behind.store.add_job(a_job(JobState.ACTIVE), [moved, ended])
+    assert run("explain", JOB).out.splitlines()[1:] == [
+        "11-01 12:05:00  digits-7f3a.2  placed  spot in us-east-1a at 0.16 USD/h has been up for 40"
+        " min (pool us-east-1a/g4dn.xlarge, takes over from digits-7f3a.1)",
+        "11-01 12:07:00  digits-7f3a.1  ended   the instance powered itself off; cost 0.0592 USD"
+        " (reason moved)",
+    ]
