@@ -27,9 +27,10 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 3)))
 _INK = "#333333"
 _SMALL: dict[str, Any] = {"fontsize": 8, "color": "#888888"}
-_PANEL_INCHES, _WIDTH_INCHES = 3.8, 11.0
-# The height of a line of the labels at the right edge, of the panel's height.
-_LINE_HEIGHT = 0.058
+_WIDTH_INCHES = 11.0
+_PANEL_INCHES, _ONLY_PANEL_INCHES = 3.8, 5.4
+# The height of a line of the labels at the right edge.
+_LINE_INCHES = 0.18
 
 
 def check(file: Path) -> None:
@@ -81,6 +82,7 @@ class _Line:
 @dataclass(frozen=True, kw_only=True)
 class _Panel:
     instance_type: str
+    pools: int  # that there are, drawn or not
     lines: tuple[_Line, ...]
     on_demand: tuple[tuple[float, str], ...]  # the price, and whose
     unknown: tuple[tuple[float, float, str], ...]  # from, to, and whose prices
@@ -109,7 +111,7 @@ class _Chart:
             others = ", ".join(list(by_type)[MOST_PANELS:])
             left_out.append(f"not drawn: {others}; name the types that you want with --type")
         panels = [
-            _panel(name, rows[:MOST_LINES], answer["unknown"])
+            _panel(name, rows, answer["unknown"])
             for name, rows in list(by_type.items())[:MOST_PANELS]
         ]
         return cls(
@@ -124,6 +126,7 @@ class _Chart:
 def _panel(
     instance_type: str, rows: Sequence[dict[str, Any]], unknown: Iterable[dict[str, Any]]
 ) -> _Panel:
+    pools, rows = len(rows), rows[:MOST_LINES]
     on_demand: dict[float, list[str]] = {}
     for row in rows:
         if row["ondemand_usd_hour"] is not None:
@@ -132,6 +135,7 @@ def _panel(
                 of_price.append(row["region"])
     return _Panel(
         instance_type=instance_type,
+        pools=pools,
         lines=tuple(_line(row) for row in rows),
         on_demand=tuple((price, ", ".join(sorted(of))) for price, of in on_demand.items()),
         unknown=_unknown(
@@ -186,17 +190,18 @@ def _at(text: str) -> float:
 def _figure(chart: _Chart) -> Figure:
     from matplotlib.figure import Figure
 
-    height = _PANEL_INCHES * len(chart.panels) + 0.9
+    each = _PANEL_INCHES if len(chart.panels) > 1 else _ONLY_PANEL_INCHES
+    height = each * len(chart.panels) + 0.9
     figure = Figure(figsize=(_WIDTH_INCHES, height), facecolor="white")
     axes = figure.subplots(len(chart.panels), 1, sharex=True, squeeze=False)[:, 0]
+    figure.subplots_adjust(
+        left=0.07, right=0.79, top=1 - 0.85 / height, bottom=0.5 / height, hspace=0.28
+    )
     for ax, panel in zip(axes, chart.panels, strict=True):
         _draw_panel(ax, panel, chart)
     days = f"{chart.begin:%d %b %Y} to {chart.end:%d %b %Y}"
     figure.suptitle(
         f"Spot prices, {days} (UTC)", x=0.07, y=1 - 0.25 / height, ha="left", fontsize=14
-    )
-    figure.subplots_adjust(
-        left=0.07, right=0.79, top=1 - 0.85 / height, bottom=0.5 / height, hspace=0.28
     )
     return figure
 
@@ -247,7 +252,10 @@ def _dress(ax: Axes, panel: _Panel) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     gpu = TYPES[panel.instance_type].gpu.name
-    ax.set_title(f"{panel.instance_type} ({gpu})", loc="left", fontsize=11, fontweight="bold")
+    name = f"{panel.instance_type} ({gpu})"
+    if panel.pools > len(panel.lines):
+        name += f", {len(panel.lines)} of {panel.pools} pools"
+    ax.set_title(name, loc="left", fontsize=11, fontweight="bold")
     ax.set_title(_conclusion(panel), loc="right", fontsize=10, color=_INK)
     ax.set_ylabel("USD an hour", color=_INK)
     locator = AutoDateLocator(tz=dt.timezone.utc, minticks=5, maxticks=10)
@@ -272,7 +280,9 @@ def _conclusion(panel: _Panel) -> str:
 def _label(ax: Axes, labels: Sequence[tuple[float, str, str]], top: float) -> None:
     """Each line's name and price now, beside its end; moved apart where they would overlap."""
     wanted = sorted(labels)
-    places = _apart([price / top for price, _, _ in wanted], [text for _, text, _ in wanted])
+    panel_inches = ax.get_position().height * _figure_height(ax)
+    heights = [_LINE_INCHES / panel_inches * (1 + text.count("\n")) for _, text, _ in wanted]
+    places = _apart([price / top for price, _, _ in wanted], heights)
     for (price, text, colour), place in zip(wanted, places, strict=True):
         ax.annotate(
             text,
@@ -295,10 +305,16 @@ def _label(ax: Axes, labels: Sequence[tuple[float, str, str]], top: float) -> No
         )
 
 
-def _apart(wanted: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """Heights as near to the wanted ones, which rise, as the texts' own heights allow: those that
-    would overlap stand together around the middle of where they would be."""
-    heights = [_LINE_HEIGHT * (1 + text.count("\n")) for text in texts]
+def _figure_height(ax: Axes) -> float:
+    """In inches."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return float(figure.get_figheight())
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Places as near to the wanted ones, which rise, as the labels' heights allow: those that would
+    overlap stand together around the middle of where they would be."""
     blocks: list[tuple[float, list[int]]] = []  # the bottom, and who stands on it
     for number in range(len(wanted)):
         block = [number]
