@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -140,3 +142,84 @@ def test_a_region_says_what_it_offers_or_why_it_does_not(scene: Scene) -> None:
 def _types(told: object) -> set[str]:
     assert isinstance(told, frozenset)
     return {pool.instance_type for pool in told if isinstance(pool, Pool)}
+
+
+# -- with threads ------------------------------------------------------------------------------
+
+
+class Slow(SimPrices):
+    """Answers for the western region only when it is let; counts who reads a region at once."""
+
+    def __init__(self, world: World, clock: VirtualClock) -> None:
+        super().__init__(world, clock)
+        self.let = threading.Event()
+        self.at_once = 0
+        self.most_at_once = 0
+
+    def quotes(
+        self, region: str, instance_types: Sequence[str], since: dt.datetime
+    ) -> tuple[Quote, ...]:
+        if region == WEST:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            assert self.let.wait(LONGEST_S)
+            self.at_once -= 1
+        return super().quotes(region, instance_types, since)
+
+
+LONGEST_S = 20.0
+
+
+class Threads:
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.clock = VirtualClock(START)
+        self.world = World(plain_setup(START), 1)
+        self.prices = Slow(self.world, self.clock)
+        self.market = MemoryMarket()
+        self._executor = executor
+        self.start()
+
+    def start(self, patience_s: float = 0.05) -> None:
+        self.board = Board(
+            self.prices, self.clock, self._executor, EVERY_S, patience_s, market=self.market
+        )
+
+    def regions(self) -> set[str]:
+        return {offer.pool.region for offer in self.board.offers([EAST, WEST], [G4DN])}
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    with ThreadPoolExecutor(4) as executor:
+        scene = Threads(executor)
+        yield scene
+        scene.prices.let.set()
+
+
+def test_a_slow_region_keeps_nobody_waiting_and_answers_later(threads: Threads) -> None:
+    # The eastern region is there as soon as its thread has run.
+    assert any(threads.regions() == {EAST} for _ in range(100))
+    threads.prices.let.set()
+    assert any(threads.regions() == {EAST, WEST} for _ in range(100))
+
+
+def test_while_a_region_is_slow_what_the_store_has_of_it_is_served(threads: Threads) -> None:
+    threads.prices.let.set()
+    threads.start(patience_s=LONGEST_S)
+    assert threads.regions() == {EAST, WEST}
+    threads.prices.let.clear()
+    threads.clock.advance(EVERY_S)
+    threads.start()
+    assert threads.regions() == {EAST, WEST}
+    assert threads.board.markets()[WEST].read_at == START
+
+
+def test_sync_waits_for_the_read_that_is_under_way(threads: Threads) -> None:
+    threads.regions()
+    since = START - dt.timedelta(days=90)
+    assert threads.board.sync([WEST], [G4DN], since, timeout_s=0.01) == {WEST: None}
+    threads.prices.let.set()
+    told = threads.board.sync([WEST], [G4DN], since, timeout_s=LONGEST_S)[WEST]
+    assert told is not None
+    assert (told.rows, told.new_rows) == (2, 0)
+    assert threads.prices.most_at_once == 1
