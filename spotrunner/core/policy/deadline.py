@@ -16,8 +16,8 @@ from spotrunner.core.situation import Candidate, Situation
 # work needs more slack: it will lose its place more often.
 WAIT_SHARE = 0.13
 # On-demand is left for spot that has been up for so many changeovers: half of all that comes up is
-# gone again within an hour, and most of that at once.
-OLD_CHANGEOVERS = 0.9
+# gone again within an hour, and much of it at once.
+OLD_CHANGEOVERS = 1.0
 # A healthy spot instance is left only for work that is cheaper by so much, with the move paid.
 MOVE_GAIN = 0.2
 
@@ -67,7 +67,7 @@ def _seconds_young(spot: Candidate, situation: Situation) -> float:
     that is refused costs nothing."""
     if not spot.sight.up:
         return 0.0
-    return OLD_CHANGEOVERS * situation.changeover_s - spot.sight.run_age_s
+    return OLD_CHANGEOVERS * situation.changeover_s - spot.sight.age_s
 
 
 def _seconds_to_old(situation: Situation) -> float:

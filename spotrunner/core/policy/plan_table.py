@@ -189,4 +189,5 @@ def _ageing(look_s: float) -> Floats:
     high = np.append(low[1:], low[-1] + 1)  # all of the last, open bucket stays in it
     upper = np.append(low[1:], np.inf)
     overlap = np.minimum(high[:, None] + look_s, upper) - np.maximum(low[:, None] + look_s, low)
-    return (np.maximum(overlap, 0) / (high - low)[:, None]).astype(np.float32)
+    shares: Floats = (np.maximum(overlap, 0) / (high - low)[:, None]).astype(np.float32)
+    return shares
