@@ -15,13 +15,13 @@ from spotrunner.sim.history import BadHistory, Gap, History, Row, from_rows, usd
 SOURCE = "the daemon"
 
 
-def daemons_history(spec: JobSpec, since: dt.datetime, api_file: Path | None) -> History:
-    """From `since` on. Raises NoDaemon, Failure, BadInput, BadHistory."""
+def daemons_history(spec: JobSpec, past_s: int, api_file: Path | None) -> History:
+    """Of the last `past_s` seconds by its clock. Raises NoDaemon, Failure, BadInput, BadHistory."""
     answer = find(api_file).get(
         "/v1/prices",
         type=list(spec.instance_types),
         region=list(spec.regions),
-        since=since.isoformat(),
+        since=f"{past_s}s",
         steps=True,
     )
     troubles = [it["trouble"] for it in answer["regions"].values() if it["trouble"]]
@@ -54,7 +54,7 @@ def _from(answer: dict[str, Any]) -> History:
     for hole in answer["unknown"]:
         gap = Gap(begin=_time(hole["from"]), end=_time(hole["to"]))
         unread.setdefault((hole["region"], hole["instance_type"]), []).append(gap)
-    return from_rows(rows, on_demand, SOURCE, unread)
+    return from_rows(rows, on_demand, SOURCE, until=_time(answer["now"]), unread=unread)
 
 
 def _time(text: str) -> dt.datetime:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from spotrunner.sim.history import History
     from spotrunner.sim.lifetimes import Paces
 
-# Nobody has prices of so long ago; and no calendar.
-_MOST_HISTORY_S = 3650 * 86_400
-
 SourceOption = Annotated[
     Path | None,
     typer.Option(
@@ -214,8 +211,7 @@ def _history(
             return read_traces(traces, spec.instance_types, spec.regions)
         from spotrunner.cli.past import daemons_history
 
-        past_s = min(_seconds("--history", history), _MOST_HISTORY_S)
-        return daemons_history(spec, _now() - dt.timedelta(seconds=past_s), api_file)
+        return daemons_history(spec, _seconds("--history", history), api_file)
     except BadHistory as error:
         raise BadInput(str(error)) from None
     except NoDaemon as error:

@@ -95,11 +95,13 @@ def from_rows(
     rows: Iterable[Row],
     on_demand: Mapping[tuple[str, str], int],
     source: str,
+    *,
+    until: dt.datetime | None = None,
     unread: Mapping[tuple[str, str], Sequence[Gap]] | None = None,
 ) -> History:
-    """`on_demand` is by (region, type), micro-dollars an hour; so is `unread`, the times whose
-    prices were never read, where somebody knows. Raises BadHistory where nothing is left to be
-    tested."""
+    """`on_demand` is by (region, type), micro-dollars an hour. Somebody who read the prices knows
+    `until` when, and the times that are `unread`; from rows alone the last one is the end, and a
+    long silence a gap. Raises BadHistory where nothing is left to be tested."""
     by_pool: dict[Pool, list[Row]] = {}
     for row in rows:
         by_pool.setdefault(row.pool, []).append(row)
@@ -109,7 +111,7 @@ def from_rows(
             " regions that it has, or other prices"
         )
     warnings: list[str] = []
-    end = max(row.at for each in by_pool.values() for row in each)
+    end = until or max(row.at for each in by_pool.values() for row in each)
     pools = []
     for pool in sorted(by_pool):
         dear = on_demand.get((pool.region, pool.instance_type))

@@ -14,6 +14,7 @@ from spotrunner.core.money import billed
 from spotrunner.sim import backtest
 from spotrunner.sim.backtest import Setting, Spread, conclusion, perfect, spread, summary
 from spotrunner.sim.history import BadHistory, Gap
+from spotrunner.sim.lifetimes import Paces
 from spotrunner.sim.steps import Steps
 from tests.build import ON_DEMAND, SPOT, T0
 from tests.sim.scenes import a_history, a_job_of, a_pool_history, hour
@@ -143,7 +144,7 @@ def test_what_is_late_and_what_never_ended_is_counted() -> None:
 
 
 def test_policies_plan_with_the_changeover_that_is_modelled() -> None:
-    paces = dataclasses.replace(backtest.Paces(), changeover_s=700.0)
+    paces = dataclasses.replace(Paces(), changeover_s=700.0)
     assert a_setting(paces=paces).planning.changeover_s == 700
 
 
