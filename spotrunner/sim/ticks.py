@@ -28,7 +28,7 @@ from spotrunner.core.situation import Candidate, Situation
 _HOUR_S = 3600.0
 _EPSILON_S = 1e-6
 REFUSED = "refused just now"
-_ON_DEMAND = -1  # among the indices of zones
+_ON_DEMAND = -1  # the last, after the indices of the zones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,10 +232,7 @@ class _Eyes:
             self._candidate(index, tick, work_left_s, index == on)
             for index in range(len(self._known))
         ]
-        if on is None:
-            here = None
-        else:
-            here = self._on_demand if on == _ON_DEMAND else spot[on]
+        here = None if on is None else [*spot, self._on_demand][on]
         spot.sort(key=_usd_micros_work_hour)
         return Situation(
             candidates=(*spot, self._on_demand),

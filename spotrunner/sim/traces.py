@@ -1,4 +1,4 @@
-"""Recorded spot capacity and prices, read from a folder: `manifest.json` and one `.npz` for each set.
+"""Recorded spot capacity and prices, from a folder: `manifest.json` and one `.npz` for each set.
 
 The manifest is by set: `file`, `gap_seconds` (of its ticks), `nodes` (how many instances a job
 needs at once), `set_start_utc`, `sha256` of the file if given, and `zones`. A zone has `zone`,
