@@ -160,7 +160,7 @@ def _usd(key: str) -> Callable[[Json, Json], str | None]:
 def _saved(offer: Json, _: Json) -> str | None:
     from spotrunner.cli import words
 
-    return words.percent(offer["saved_fraction"])
+    return words.percent(offer["saved_fraction"]) if offer["market"] == "spot" else None
 
 
 def _key(key: str) -> Callable[[Json, Json], str | None]:

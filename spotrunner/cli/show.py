@@ -95,6 +95,8 @@ def _deadline(schedule: Json, job: Json) -> str | None:
     if left_s is None:
         return None
     span = words.duration(abs(left_s))
+    if job["over"] and job["state"] != "succeeded":
+        return f"{words.clock(schedule['deadline_at'])} UTC"
     if job["over"]:
         how = f"{span} before it" if left_s >= 0 else f"{span} late"
     else:

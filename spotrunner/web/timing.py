@@ -38,14 +38,15 @@ def late(
     left_s = (spec.deadline_at - now).total_seconds()
     if needs_s <= left_s:
         return None
-    # Up to a whole minute, so that what is named is surely enough.
-    enough_s = math.ceil(needs_s / _MINUTE_S) * _MINUTE_S
-    in_time = now + dt.timedelta(seconds=enough_s + _MINUTE_S)
+    # Up to a whole minute and one more, so that what is named is still enough when it is sent.
+    enough_s = (math.ceil(needs_s / _MINUTE_S) + 1) * _MINUTE_S
+    in_time = now + dt.timedelta(seconds=enough_s)
     return Problem(
         key="deadline",
         message=f"even on-demand it would be {duration(needs_s - left_s)} late: {duration(work_s)}"
         f" of work on {fastest}, the fastest that it may take, and {duration(limits.changeover_s)}"
-        f" to start, in {duration(left_s)}",
+        # The deadline was counted from a moment ago.
+        f" to start, in {duration(round(left_s))}",
         hint=f"give it {_written(enough_s)} (until {minute(in_time)}), name a faster type, or add"
         " --allow-late",
     )

@@ -196,7 +196,7 @@ MISTAKES = [
         "budget: 2.00",
         "work: 8h\ndeadline: 6h",
         "F:11: deadline: even on-demand it would be 2h 5m late: 8h of work on g4dn.xlarge, the"
-        " fastest that it may take, and 5m to start, in 6h; give it 8h5m (until 2026-11-01T20:06Z),"
+        " fastest that it may take, and 5m to start, in 6h; give it 8h6m (until 2026-11-01T20:06Z),"
         " name a faster type, or add --allow-late",
     ),
     (

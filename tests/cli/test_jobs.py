@@ -403,6 +403,12 @@ def test_show_says_whether_a_job_was_in_time(
     assert "work left" not in shown
 
 
+def test_what_was_cancelled_was_neither_in_time_nor_late(behind: Behind, run: Run) -> None:
+    spec = a_spec(policy="deadline", work_s=3600, deadline_at=at(3 * 3600))
+    behind.store.add_job(a_job(JobState.CANCELLED, spec=spec, ended_at=at(60)), [])
+    assert _shown(run("show", JOB).out)["deadline"] == "11-01 15:00:00 UTC"
+
+
 def test_explain_tells_a_move_with_both_places(behind: Behind, run: Run) -> None:
     moved = Event(
         at=at(300),

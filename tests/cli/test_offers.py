@@ -67,7 +67,7 @@ TABLE = [
     "   1.00  -                               -  -        0s old",
     "    4  us-east-1  us-east-1a  g5.xlarge    spot       0.4000     1.0060    60%    0.2083"
     "   2.00  refused 10m ago (offering)      -  -        0s old  cooling down until 13:50:05: no",
-    "    5  us-east-1  us-east-1a  g4dn.xlarge  on-demand  0.5260     0.5260     0%    0.5370"
+    "    5  us-east-1  us-east-1a  g4dn.xlarge  on-demand  0.5260     0.5260      -    0.5370"
     "   1.00  -                               -  -        0s old",
 ]
 
@@ -155,7 +155,7 @@ def test_a_deadline_that_is_too_near_can_be_looked_at(
     )
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == (
-        f"{late}; give it 2h5m (until 2026-11-01T16:06Z), name a faster type, or add --allow-late\n"
+        f"{late}; give it 2h6m (until 2026-11-01T16:06Z), name a faster type, or add --allow-late\n"
     )
     taken = run("offers", job_file, "--allow-late")
     assert taken.code == 0

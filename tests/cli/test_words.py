@@ -24,6 +24,16 @@ def test_duration(seconds: float | None, text: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, None), (59, "59s"), (60, "1m"), (250, "4m 10s"), (3599, "59m 59s"), (3_660, "1h 1m")],
+)
+def test_an_exact_duration_has_the_seconds_of_its_minutes(
+    seconds: float | None, text: str | None
+) -> None:
+    assert words.exact(seconds) == text
+
+
+@pytest.mark.parametrize(
     ("amount", "text"),
     [(None, None), (0, "$0.00"), (0.00421, "$0.0042"), (1, "$1.00"), (12.345, "$12.35")],
 )

@@ -21,7 +21,7 @@ LATE = {
     "key": "deadline",
     "message": "even on-demand it would be 1h 5m late: 4h of work on g5.xlarge, the fastest that it"
     " may take, and 5m to start, in 3h",
-    "hint": "give it 4h5m (until 2026-11-21T12:06Z), name a faster type, or add --allow-late",
+    "hint": "give it 4h6m (until 2026-11-21T12:06Z), name a faster type, or add --allow-late",
 }
 
 
@@ -40,7 +40,7 @@ def test_a_deadline_that_even_on_demand_cannot_meet_is_refused(api: Api) -> None
 
 def test_what_is_named_as_enough_is_enough(api: Api) -> None:
     assert api.submit(_late(deadline="4h4m")).status_code == 422
-    for deadline in ("4h5m", "2026-11-21T12:06Z"):
+    for deadline in ("4h6m", "2026-11-21T12:06Z"):
         assert api.submit(_late(deadline=deadline)).status_code == 200
 
 
