@@ -77,7 +77,7 @@ class Play:
         offers = json.loads(
             self.stage.spotrunner("submit", file, "--dry-run", "-o", "json", *arguments)
         )["offers"]
-        return float(min(offer["ondemand_usd_hour"] for offer in offers))
+        return float(min(offer["ondemand_usd_hour"] for offer in offers if offer["rank"]))
 
     def _acts(self) -> None:
         self._phase("launch, boot, fetch", lambda: self._until(self._trains(0)))
