@@ -7,12 +7,14 @@ results are the same to the bit.
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import datetime as dt
 import multiprocessing
+import random
 import signal
 import statistics
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,8 +32,8 @@ MOST_RUNS = 10_000
 PROCESSES = 2
 # The planner's, which all runs of a process share.
 _TABLES = TablesOnDemand()
-# So many runs are handed to a process at a time: few, so that Ctrl-C finds most of them done.
-_CHUNK = 4
+# Fewer runs are over before a process has begun.
+_WORTH_PROCESSES = 5
 # How much history a run needs beyond what it takes if nothing goes wrong.
 _ROOM = 1.5
 _ROOM_S = 6 * 3600.0
@@ -220,40 +222,46 @@ def _hours(seconds: float) -> str:
 
 
 def _outcomes(setting: Setting, starts: Sequence[dt.datetime], processes: int) -> Iterator[Outcome]:
-    if processes == 1 or len(starts) <= _CHUNK:
-        for index, start in enumerate(starts):
+    """As they are done. Whoever stops listening ends the processes. What is done early comes from
+    all of the history, so that it stands for the rest."""
+    numbered = list(enumerate(starts))
+    random.Random(setting.seed).shuffle(numbered)
+    if processes == 1 or len(starts) < _WORTH_PROCESSES:
+        for index, start in numbered:
             yield one(setting, index, start)
         return
-    executor = concurrent.futures.ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-        initargs=(setting,),
-    )
+    with _deaf():
+        pool = multiprocessing.get_context("spawn").Pool(processes, _begin, (setting,))
+    with pool:
+        yield from pool.imap_unordered(_one, numbered)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin in here ignore Ctrl-C from their first moment: it is the parent's
+    affair, and their imports would print it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        pending = [
-            executor.submit(_some, list(enumerate(starts))[first : first + _CHUNK])
-            for first in range(0, len(starts), _CHUNK)
-        ]
-        for done in concurrent.futures.as_completed(pending):
-            yield from done.result()
+        yield
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
 
 
 _setting: Setting | None = None  # of a process of the pool
 
 
 def _begin(setting: Setting) -> None:
-    """Ctrl-C is the parent's affair: it lets a process finish what it does."""
     global _setting
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _setting = setting
 
 
-def _some(chunk: Sequence[tuple[int, dt.datetime]]) -> list[Outcome]:
+def _one(numbered: tuple[int, dt.datetime]) -> Outcome:
     assert _setting is not None
-    return [one(_setting, index, start) for index, start in chunk]
+    return one(_setting, *numbered)
 
 
 # -- what comes of it --------------------------------------------------------------------------
