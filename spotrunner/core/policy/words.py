@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from spotrunner.core.money import usd
 from spotrunner.core.situation import Candidate
 
@@ -9,7 +11,9 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 def span(seconds: float) -> str:
-    """As people say it: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """As people say it: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`; endless is `any amount`."""
+    if math.isinf(seconds):
+        return "any amount"
     whole = int(max(0.0, seconds))
     if whole < 2 * _MINUTE_S:
         return f"{whole} s"
