@@ -38,6 +38,7 @@ from spotrunner.app.installation import claim
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.fitting import refit
 from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.loops import Ticker
@@ -248,6 +249,7 @@ class _Daemon:
                 tracked=self._lookout.board.look,
                 known=partial(read_spans, self._store.market),
                 sync=self._lookout.board.sync,
+                refit=partial(refit, self._store, self._store.market, self._clock),
             )
         )
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

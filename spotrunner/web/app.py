@@ -20,7 +20,7 @@ from starlette.datastructures import UploadFile
 from spotrunner.core.model import Attempt, CommandVerb, Job
 from spotrunner.core.states import JobState
 from spotrunner.ports import Store
-from spotrunner.web import errors, logs, offers, submit, views
+from spotrunner.web import errors, fitting, logs, offers, submit, views
 from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.find import find_attempts, find_job
@@ -46,6 +46,7 @@ def create_app(deps: Deps) -> FastAPI:
     errors.add_handlers(app)
     app.include_router(_Jobs(deps).router(), prefix="/v1")
     app.include_router(PriceCalls(deps).router(), prefix="/v1")
+    app.include_router(fitting.router(deps), prefix="/v1")
     app.include_router(_Job(deps).router(), prefix="/v1/jobs/{job}")
     app.add_middleware(
         Guard,

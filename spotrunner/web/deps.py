@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from spotrunner.core.fit import Fit
 from spotrunner.core.history import Span
 from spotrunner.core.look import Outlook
 from spotrunner.core.model import Limits, Pool
@@ -49,7 +50,9 @@ class Deps:
     Of prices: `types` are those that are always looked at; `tracked` takes regions and types, and
     gives what is known of each region; `known` says of which times the prices of a type in a region
     are in `market`; `sync` takes regions, more types, since when to read, and for how many seconds
-    to wait (None: it is still at it)."""
+    to wait (None: it is still at it).
+
+    `refit` fits the hazards to what we saw, or (True) goes back to the measured ones."""
 
     store: Store
     objects: Objects
@@ -75,4 +78,5 @@ class Deps:
     sync: Callable[
         [Collection[str], Iterable[str], dt.datetime, float], Mapping[str, Synced | None]
     ]
+    refit: Callable[[bool], Fit]
     max_workdir_bytes: int = 512 * MIB

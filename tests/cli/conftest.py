@@ -27,6 +27,7 @@ from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.named import policies
 from spotrunner.core.sight import FORGOTTEN_AFTER, sights
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.fitting import refit
 from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Sites
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
@@ -197,6 +198,7 @@ def _app(behind: Behind) -> FastAPI:
             tracked=board.look,
             known=partial(read_spans, behind.market),
             sync=board.sync,
+            refit=partial(refit, behind.store, behind.market, behind.clock),
         )
     )
 

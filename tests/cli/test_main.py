@@ -21,6 +21,8 @@ COMMANDS = [
     "explain",
     "checkpoint",
     "cancel",
+    "prices",
+    "policy",
     "demo",
     "daemon",
     "lab",

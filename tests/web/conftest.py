@@ -25,6 +25,7 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.fitting import refit
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Site
@@ -167,6 +168,7 @@ def api() -> Iterator[Api]:
             tracked=board.look,
             known=partial(read_spans, market),
             sync=board.sync,
+            refit=partial(refit, store, market, clock),
             max_workdir_bytes=MAX_WORKDIR_BYTES,
         )
         with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
