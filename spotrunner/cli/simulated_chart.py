@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from spotrunner.sim.backtest import (
 
 ENDINGS = (".png", ".svg")
 _MICROS = 1_000_000
+_TITLE_WIDTH = 92
 _INK, _PALE = "#1f2933", "#7b8794"
 _COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#495057")
 
@@ -56,7 +58,8 @@ def draw(test: BackTest, plot: Path) -> None:
 
 
 def _title(test: BackTest) -> str:
-    return f"{test.setting.spec.name}\n{conclusion(test, test.setting.names[0])}"
+    found = conclusion(test, test.setting.names[0])
+    return f"{test.setting.spec.name}\n{textwrap.fill(found, _TITLE_WIDTH)}"
 
 
 def _label(test: BackTest, name: str) -> str:

@@ -118,7 +118,8 @@ def _wanes_s(situation: Situation) -> float:
 
 
 class Replay:
-    """`spec.deadline_at` is of this run. `run` once; `attempts` and `events` tell the story."""
+    """`spec.deadline_at` is of this run; `limits.changeover_s` is what policies plan with until the
+    first launch is measured. `run` once; `attempts` and `events` tell the story."""
 
     def __init__(
         self,
@@ -135,7 +136,6 @@ class Replay:
         self.events: list[Event] = []
         self._scene = scene
         self._paces = paces
-        # Planning starts from what the run will measure, unless the caller knows better.
         self._limits = limits
         self._policy = _Remembering(policy)
         self._policies = {policy.name: self._policy}

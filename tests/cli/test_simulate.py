@@ -80,7 +80,7 @@ def test_the_table_begins_with_the_conclusion(simulate: Run) -> None:
     assert lines[0].startswith("cheapest would have cost 0.")
     assert lines[0].endswith("% below on-demand, done in 4 of 4 runs")
     assert lines[1] == ""
-    assert lines[2].split()[:3] == ["POLICY", "COST", "P10"]
+    assert lines[2].split()[:3] == ["POLICY", "USD", "P10"]
     assert [line.split()[0] for line in lines[3:]] == ["cheapest", "on_demand"]
     told = said.err.splitlines()
     assert told[0] == (
