@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -104,13 +103,4 @@ def summary(parts: Sequence[Step]) -> Summary | None:
         mean=round(sum(map(operator.mul, prices, seconds)) / total),
         most=max(prices),
         known_s=total,
-    )
-
-
-def gaps(parts: Sequence[Step]) -> tuple[Span, ...]:
-    """The times between steps that nobody saw."""
-    return tuple(
-        Span(begin=one.end, end=other.begin)
-        for one, other in itertools.pairwise(parts)
-        if one.end < other.begin
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotrunner.core.history import Span, Step, gaps, holes, merged, steps, summary
+from spotrunner.core.history import Span, Step, holes, merged, steps, summary
 from tests.build import at
 
 
@@ -107,8 +107,3 @@ def test_the_mean_counts_each_price_for_as_long_as_it_held() -> None:
     assert told.change_fraction == 1.0
     assert told.known_s == 100
     assert summary([]) is None
-
-
-def test_gaps_are_between_steps() -> None:
-    parts = [a_step(0, 10, 1), a_step(10, 20, 2), a_step(30, 40, 2)]
-    assert pairs_of(gaps(parts)) == [(20, 30)]
