@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,7 @@ def test_late_it_goes_where_it_ends_first(
 
 
 @pytest.mark.parametrize("changes", [{"work_s": None, "work_left_s": None}, {"left_s": None}])
-def test_without_an_estimate_or_a_deadline_the_slack_is_endless(changes: dict[str, None]) -> None:
+def test_without_an_estimate_or_a_deadline_the_slack_is_endless(changes: dict[str, Any]) -> None:
     assert where(a_situation(0, refused(), BASE, **changes)) == "wait"
     assert where(a_situation(0, spot(), BASE, **changes)) == A
     assert where(a_situation(0, HERE, BASE, on=HERE, **changes)) == A

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_the_safety_net_is_greedys() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"work_s": None, "work_left_s": None}, {"left_s": None}])
-def test_without_a_pace_it_waits_for_spot(changes: dict[str, None]) -> None:
+def test_without_a_pace_it_waits_for_spot(changes: dict[str, Any]) -> None:
     assert where(a_situation(0, refused(), BASE, **changes)) == "wait"
     assert where(a_situation(0, spot(), BASE, **changes)) == A
 
