@@ -19,75 +19,77 @@ if TYPE_CHECKING:
     from spotrunner.sim.history import History
     from spotrunner.sim.lifetimes import Paces
 
-SourceOption = Annotated[
+_PANEL = "History"
+PoliciesOption = Annotated[
+    list[str] | None,
+    typer.Option("--policy", "-p", metavar="POLICY", help="May be repeated."),
+]
+HistoryOption = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW-LONG", help="How much of what the daemon has read.", rich_help_panel=_PANEL
+    ),
+]
+CsvOption = Annotated[
     Path | None,
     typer.Option(
-        "--csv",
-        metavar="DIR",
-        help="A folder of recorded prices (*.csv, *.csv.gz).",
-        rich_help_panel="History",
+        metavar="DIR", help="A folder of recorded prices (*.csv, *.csv.gz).", rich_help_panel=_PANEL
     ),
+]
+TracesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder of availability traces.", rich_help_panel=_PANEL),
+]
+OnDemandOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on-demand",
+        metavar="TYPE=USD",
+        help="An on-demand price an hour, for --csv; may be repeated.",
+        rich_help_panel=_PANEL,
+    ),
+]
+WorkOption = Annotated[
+    str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `work`.")
+]
+DeadlineOption = Annotated[
+    str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `deadline`.")
+]
+ChangeoverOption = Annotated[
+    str, typer.Option(metavar="HOW-LONG", help="From a launch to its first step (see `show`).")
+]
+CheckpointOption = Annotated[
+    str, typer.Option(metavar="HOW-LONG", help="How often the trainer saves.")
+]
+LateOption = Annotated[
+    bool, typer.Option("--allow-late", help="Go on where not even on-demand is in time.")
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option("--env", "-e", metavar="NAME=VALUE", help="A value of envs."),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw it too, into a .png or .svg."),
 ]
 
 
 def simulate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file (YAML).")],
-    policy: Annotated[
-        list[str] | None,
-        typer.Option("--policy", "-p", metavar="POLICY", help="May be repeated."),
-    ] = None,
-    history: Annotated[
-        str,
-        typer.Option(
-            metavar="HOW-LONG",
-            help="How much of what the daemon has read.",
-            rich_help_panel="History",
-        ),
-    ] = "30d",
-    csv: SourceOption = None,
-    traces: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="A folder of availability traces.",
-            rich_help_panel="History",
-        ),
-    ] = None,
-    on_demand: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--on-demand",
-            metavar="TYPE=USD",
-            help="An on-demand price an hour, for --csv; may be repeated.",
-            rich_help_panel="History",
-        ),
-    ] = None,
+    policy: PoliciesOption = None,
+    history: HistoryOption = "30d",
+    csv: CsvOption = None,
+    traces: TracesOption = None,
+    on_demand: OnDemandOption = None,
     runs: Annotated[int, typer.Option(help="How many, spread evenly over the history.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what has to be drawn.")] = 1,
-    work: Annotated[
-        str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `work`.")
-    ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(metavar="HOW-LONG", help="In place of the job file's `deadline`.")
-    ] = None,
-    changeover: Annotated[
-        str,
-        typer.Option(metavar="HOW-LONG", help="From a launch to its first step (see `show`)."),
-    ] = "5m",
-    checkpoint: Annotated[
-        str, typer.Option(metavar="HOW-LONG", help="How often the trainer saves.")
-    ] = "10m",
-    allow_late: Annotated[
-        bool, typer.Option("--allow-late", help="Go on where not even on-demand is in time.")
-    ] = False,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="NAME=VALUE", help="A value of envs."),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw it too, into a .png or .svg."),
-    ] = None,
+    work: WorkOption = None,
+    deadline: DeadlineOption = None,
+    changeover: ChangeoverOption = "5m",
+    checkpoint: CheckpointOption = "10m",
+    allow_late: LateOption = False,
+    env: EnvOption = None,
+    plot: PlotOption = None,
     output: OutputOption = Output.TABLE,
     api_file: ApiFileOption = None,
 ) -> None:
