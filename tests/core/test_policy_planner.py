@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from functools import lru_cache
 
 import pytest
@@ -23,6 +25,7 @@ from spotrunner.core.policy.tables import (
 )
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Candidate, Situation
+from tests.build import a_pool
 from tests.core.situations import (
     CHANGEOVER_S,
     LOOK_S,
@@ -108,6 +111,16 @@ def test_the_guard_comes_before_the_plan() -> None:
     assert where(a_situation(LOOK_S, refused(), BASE), wait=0.0) == "wait"
 
 
+def test_what_runs_on_demand_stays_in_its_zone() -> None:
+    """Another zone's on-demand, at the same price or a lower one, is no reason to launch."""
+    here = on_demand()
+    elsewhere = dataclasses.replace(
+        on_demand(500_000), offer=dataclasses.replace(here.offer, pool=a_pool("us-east-1c"))
+    )
+    situation = a_situation(FAR_S, elsewhere, here, on=here)
+    assert Planner(OneTable(stay=0.0)).choose(situation).take == here
+
+
 def test_it_moves_for_much_cheaper_work_only() -> None:
     assert MOVE_GAIN == 0.1
     cheap, same = spot("us-east-1b", 143_000, sight=up(9)), spot("us-east-1b", 145_000, sight=up(9))
@@ -145,6 +158,16 @@ def test_without_an_estimate_no_table_is_asked_for() -> None:
     assert "needs a deadline, an estimate" in Planner(tables).choose(unknown).why
     assert place_of(Planner(tables).choose(a_situation(FAR_S, spot(), no_on_demand()))) == A
     assert tables.keys == []
+
+
+def test_the_policies_need_no_numpy() -> None:
+    code = (
+        "import sys; sys.modules['numpy'] = None\n"
+        "from spotrunner.core.policy.named import policies; import spotrunner.daemon.tables\n"
+        "print(*policies())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "planner" in found.stdout.split()
 
 
 # -- keys --------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Planner:
         needed = rescue(situation)
         if needed is not None:
             return needed
-        base = fallback(situation) or situation.on_demand
+        base = situation.on if situation.is_on_demand else fallback(situation)
         if math.isinf(situation.slack_s) or base is None:
             return self._by_rule(situation, "it needs a deadline, an estimate and on-demand")
         spot = situation.on if situation.is_on_spot else next(iter(situation.spot), None)
