@@ -137,6 +137,21 @@ def test_slow_spot_is_entered_only_for_a_while() -> None:
     assert where(a_situation(3 * CHANGEOVER_S - 1, SLOW, BASE)) == "on-demand"
 
 
+@pytest.mark.parametrize(
+    ("seen", "on", "taken"),
+    [
+        (spot(price=300_000, speed=0.5), None, "on-demand"),  # 0.60 USD for an hour of work
+        (spot(price=300_000, speed=0.5), BASE, "on-demand"),
+        (spot(price=260_000, speed=0.5), None, A),
+        (dataclasses.replace(refused(), speed=0.1), None, "on-demand"),  # nothing to wait for
+    ],
+)
+def test_spot_that_is_dearer_for_its_work_is_not_taken_and_not_waited_for(
+    seen: Candidate, on: Candidate | None, taken: str
+) -> None:
+    assert where(a_situation(10 * ENOUGH_S, seen, BASE, on=on)) == taken
+
+
 def test_fast_spot_burns_nothing() -> None:
     fast = spot(speed=2.0, sight=up(3600))
     assert where(a_situation(0, fast, BASE, on=fast)) == A

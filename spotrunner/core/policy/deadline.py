@@ -47,19 +47,36 @@ class Deadline:
 
 def _wait_or_on_demand(situation: Situation, slack: str, look_s: float) -> Choice:
     enough_s = situation.changeover_s + WAIT_SHARE * (situation.work_left_s or 0.0)
+    take = fallback(situation)
+    if take is not None and _is_all_dearer(situation):
+        return Choice(take=take, why="on-demand: the work costs no less on any spot offer")
     if situation.slack_s >= enough_s:
         why = f"it waits for spot: {slack}, on-demand at {span(enough_s)}"
         return Choice(take=None, why=why, look_s=min(look_s, soon(situation.slack_s - enough_s)))
-    take = fallback(situation)
     if take is None:
         return Choice(take=None, why=f"neither spot nor on-demand can be had, {slack}")
     return Choice(take=take, why=f"on-demand: no spot, and {slack} are less than {span(enough_s)}")
 
 
 def _is_worth_it(spot: Candidate, situation: Situation) -> bool:
-    return has_time_for(situation, spot) and not (
-        situation.is_on_demand and _seconds_young(spot, situation) > 0
-    )
+    if not has_time_for(situation, spot) or _is_dearer(spot, situation):
+        return False
+    return not situation.is_on_demand or _seconds_young(spot, situation) <= 0
+
+
+def _is_all_dearer(situation: Situation) -> bool:
+    spot = [it for it in situation.candidates if it.is_spot]
+    return bool(spot) and all(_is_dearer(it, situation) for it in spot)
+
+
+def _is_dearer(spot: Candidate, situation: Situation) -> bool:
+    """Than on-demand, even if it is never lost: on a type that is slow for its price."""
+    base = situation.on if situation.is_on_demand else fallback(situation)
+    return base is not None and _usd_micros_work_hour(spot) >= _usd_micros_work_hour(base)
+
+
+def _usd_micros_work_hour(candidate: Candidate) -> float:
+    return candidate.offer.price_usd_micros_hour / candidate.speed
 
 
 def _seconds_young(spot: Candidate, situation: Situation) -> float:
