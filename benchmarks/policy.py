@@ -388,8 +388,15 @@ def disagreements(folder: Path, found: Sequence[Row], obs: str) -> list[str]:
 # -- the command -------------------------------------------------------------------------------
 
 
+def _folder(named: Path) -> Path:
+    """The folder with the manifest: the one that was named, or the only one below it."""
+    below = sorted(named.rglob(MANIFEST))
+    return below[0].parent if len(below) == 1 else named
+
+
 def main() -> int:
     asked = _asked()
+    asked.traces = _folder(asked.traces)
     if not (asked.traces / MANIFEST).exists():
         print(f"{asked.traces} has no {MANIFEST}: nothing to measure (give --traces DIR)")
         return 0

@@ -47,6 +47,7 @@ from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
+from spotrunner.daemon.tables import TablesInBackground
 from spotrunner.ports import Misconfigured, Objects, PreconditionFailed
 from spotrunner.web.app import Deps, create_app
 from spotrunner.web.prices import region_view, source_view
@@ -66,8 +67,13 @@ def run(config: Path, *, log_json: bool = False) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with _alone(settings.state_dir), ThreadPoolExecutor(WORKERS, "io") as executor:
-        daemon = _Daemon(settings, executor, stopped)
+    with (
+        _alone(settings.state_dir),
+        ThreadPoolExecutor(WORKERS, "io") as executor,
+        # A table takes the processor for a second: one at a time, and no read waits for it.
+        ThreadPoolExecutor(1, "plans") as planner,
+    ):
+        daemon = _Daemon(settings, executor, planner, stopped)
         try:
             daemon.start()
             stopped.wait()
@@ -98,9 +104,14 @@ class _Daemon:
     """What lives as long as the process."""
 
     def __init__(
-        self, settings: Settings, executor: ThreadPoolExecutor, stopped: threading.Event
+        self,
+        settings: Settings,
+        executor: ThreadPoolExecutor,
+        planner: ThreadPoolExecutor,
+        stopped: threading.Event,
     ) -> None:
         self._settings = settings
+        self._policies = policies(TablesInBackground(planner))
         self._socket = socket.create_server((settings.api.host, settings.api.port))
         self._clock = ServerClock()
         aws = Aws(clock=self._clock, endpoint_url=settings.endpoint_url)
@@ -204,7 +215,7 @@ class _Daemon:
             store=self._store,
             observer=observer,
             actor=actor,
-            policies=policies(),
+            policies=self._policies,
             epoch=self._store.lead(
                 f"{socket.gethostname()}:{os.getpid()}", above=self._mailbox.highest_epoch()
             ),
@@ -234,7 +245,7 @@ class _Daemon:
                 mailbox=self._mailbox,
                 outlook=self._lookout.outlook,
                 offered=self._lookout.board.offered,
-                policies=policies(),
+                policies=self._policies,
                 sites=self._sites,
                 regions=self._settings.regions,
                 limits=self._settings.limits,

@@ -6,6 +6,7 @@ planner decides by the deadline rule.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -59,25 +60,28 @@ class TablesOnDemand:
 
 class TablesInBackground:
     """Has tables made by `executor`, each once, and gives None until one is there. One that could
-    not be made is not tried again while it is remembered. For one thread that asks."""
+    not be made is not tried again while it is remembered. Safe from several threads: rounds and
+    users ask."""
 
     def __init__(
         self, executor: Executor, build: Build = build_table, most: int = MOST_TABLES
     ) -> None:
         self._executor, self._build, self._most = executor, build, most
         self._asked: OrderedDict[TableKey, Future[Table]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def table(self, key: TableKey) -> Table | None:
-        future = self._asked.get(key)
-        if future is None:
-            self._ask(key)
-            return None
-        self._asked.move_to_end(key)
+        with self._lock:
+            future = self._asked.get(key)
+            if future is None:
+                self._ask(key)
+                return None
+            self._asked.move_to_end(key)
         # A table that nobody could make has been spoken of already.
         return future.result() if future.done() and _error(future) is None else None
 
     def _ask(self, key: TableKey) -> None:
-        """Nothing is asked for while as many are being made as may be kept."""
+        """Nothing is asked for while as many are being made as may be kept. Under the lock."""
         if len(self._asked) >= self._most:
             done = next((old for old, future in self._asked.items() if future.done()), None)
             if done is None:
