@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from spotrunner.core.model import JobSpec
 from spotrunner.core.speed import prior, rates, speeds
 from tests.build import JOB, a_report, a_spec, an_attempt, an_offer
 
@@ -9,7 +10,7 @@ TYPES = ("g4dn.xlarge", "g5.xlarge", "p3.2xlarge")
 T4, A10G, V100 = 320, 600, 900
 
 
-def spec(**told: float):  # type: ignore[no-untyped-def]
+def spec(**told: float) -> JobSpec:
     pairs = tuple((name.replace("_", "."), value) for name, value in told.items())
     return a_spec(instance_types=TYPES, speeds=pairs)
 
