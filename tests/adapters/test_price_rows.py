@@ -79,7 +79,13 @@ def asked(*pages: Sequence[str]) -> Iterator[tuple[Pages, tuple[Quote, ...]]]:
 
 
 def test_every_page_is_read_and_an_empty_one_is_not_the_end() -> None:
-    pages = ([row("0.3", 30)], [], [row("0.2", 20), row("0.1", 10)], [], [row("0.05", -60)])
+    pages: tuple[Any, ...] = (
+        [row("0.3", 30)],
+        [],
+        [row("0.2", 20), row("0.1", 10)],
+        [],
+        [row("0.05", -60)],
+    )
     with asked(*pages) as (app, quotes):
         assert quotes == (
             quote(50_000, -60),

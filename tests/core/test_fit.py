@@ -89,7 +89,8 @@ def test_the_rate_is_drawn_to_the_prior_by_so_many_events() -> None:
     spells = [up(n * 1000, n * 1000 + 200, taken=True) for n in range(6)]
     counted = seen(*spells)[("lost", 0)]
     old = FLAT.lost_an_hour[0]
-    assert (counted.events, counted.hours) == (6, pytest.approx(6 * 200 / 3600))
+    assert counted.events == 6
+    assert counted.hours == pytest.approx(6 * 200 / 3600)
     wanted = (PRIOR_EVENTS + 6) / (PRIOR_EVENTS / old + 6 * 200 / 3600)
     assert counted.new_an_hour == pytest.approx(wanted)
 

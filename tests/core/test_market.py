@@ -8,7 +8,6 @@ import pytest
 
 from spotrunner.core.hazard import MEASURED, run_hours
 from spotrunner.core.market import (
-    Candidate,
     candidates,
     cooldown_s,
     expected,
@@ -21,6 +20,7 @@ from spotrunner.core.market import (
 )
 from spotrunner.core.model import DataSource, Limits, Market, Offer, Refusal, Refused
 from spotrunner.core.sight import Sight
+from spotrunner.core.situation import Candidate
 from tests.build import a_pool, a_quote, a_refusal, a_spec, an_offer, at
 
 LIMITS = Limits()

@@ -111,7 +111,7 @@ def test_a_type_without_an_image_is_the_regions_matter() -> None:
 def test_a_bid_goes_with_spot_and_never_with_on_demand() -> None:
     spot, on_demand = pending("us-east-1a"), pending("us-east-1a")
     dear = dataclasses.replace(on_demand.offer, market=Market.ON_DEMAND)
-    bid = {"max_price_usd_micros": 300_000}
+    bid: dict[str, Any] = {"max_price_usd_micros": 300_000}
     assert request(spot, **bid).max_price_usd_micros == 300_000
     assert request(dataclasses.replace(on_demand, offer=dear), **bid).max_price_usd_micros is None
     assert request(spot).max_price_usd_micros is None
