@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from spotrunner.core.model import JobSpec, Pool
 from spotrunner.sim.history import BadHistory, Gap, History, Row, from_rows, usd_micros
 
 SOURCE = "the daemon"
+# A daemon in order has read within the hour.
+_NEW = dt.timedelta(hours=1)
 
 
 def daemons_history(spec: JobSpec, past_s: int, api_file: Path | None) -> History:
@@ -50,11 +53,33 @@ def _from(answer: dict[str, Any]) -> History:
             )
             for begin, _, price in it["steps"]
         ]
-    unread: dict[tuple[str, str], list[Gap]] = {}
+    end = max(_time(step[1]) for it in answer["pools"] for step in it["steps"])
+    found = from_rows(rows, on_demand, SOURCE, until=end, unread=_unread(answer, end))
+    return _with_its_age(found, _time(answer["now"]))
+
+
+def _unread(answer: dict[str, Any], end: dt.datetime) -> dict[tuple[str, str], list[Gap]]:
+    """By region and type. The history ends where the last read of all does: what is unknown
+    beyond is no gap in it."""
+    found: dict[tuple[str, str], list[Gap]] = {}
     for hole in answer["unknown"]:
-        gap = Gap(begin=_time(hole["from"]), end=_time(hole["to"]))
-        unread.setdefault((hole["region"], hole["instance_type"]), []).append(gap)
-    return from_rows(rows, on_demand, SOURCE, until=_time(answer["now"]), unread=unread)
+        gap = Gap(begin=_time(hole["from"]), end=min(end, _time(hole["to"])))
+        if gap.begin < gap.end:
+            found.setdefault((hole["region"], hole["instance_type"]), []).append(gap)
+    return found
+
+
+def _with_its_age(history: History, now: dt.datetime) -> History:
+    """With a warning, where the daemon has read nothing for so long that the newest is missing."""
+    if now - history.end <= _NEW:
+        return history
+    ago_s = (now - history.end).total_seconds()
+    warning = (
+        f"{SOURCE} has read no prices for {words.duration(ago_s)}: the history ends at"
+        f" {history.end:%Y-%m-%d %H:%M} UTC; `spotrunner prices` says why, and `spotrunner prices"
+        " sync` reads what is missing"
+    )
+    return dataclasses.replace(history, warnings=(*history.warnings, warning))
 
 
 def _time(text: str) -> dt.datetime:

@@ -23,6 +23,8 @@ SINCE_DAYS = 30
 MOST_DAYS = 90
 # 90 days of all regions are some hundred pages; who asked sees what came until then.
 SYNC_TIMEOUT_S = 240.0
+# Prices are read every ten minutes: when three reads brought nothing, nobody knows them now.
+_FRESH_S = 3 * 600
 
 
 class SyncBody(BaseModel):
@@ -53,7 +55,8 @@ class PriceCalls:
     ) -> Json:
         """By pool, the price now and over the time from `since` on: a time, or how long ago. All
         types that are looked at, or only those named; with `steps` also every price. `unknown` are
-        the times whose prices were never read."""
+        the times whose prices were never read, with the time since the last read where that is
+        long ago."""
         deps, now = self._deps, self._deps.clock.now()
         regions = self._regions(region or ())
         self._check_types(type_ or ())
@@ -175,8 +178,8 @@ class _OfType:
 
     def unknown(self) -> Iterator[Json]:
         for hole in holes(self.known, self.window.begin, self.window.end):
-            # A minute, or the time since the last read, is no hole.
-            if hole.seconds > 60 and hole.end < self.window.end:
+            # Neither is a minute a hole, nor the time since the last read, if that is in order.
+            if hole.seconds > (60 if hole.end < self.window.end else _FRESH_S):
                 yield {
                     "region": self.market.region,
                     "instance_type": self.instance_type,

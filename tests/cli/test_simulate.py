@@ -16,6 +16,7 @@ import pytest
 from spotrunner.cli import simulate as command
 from spotrunner.cli import simulated_chart
 from spotrunner.sim import backtest
+from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import G4DN
 from tests.build import T0
 from tests.cli.conftest import Behind, Run, Said
@@ -288,6 +289,38 @@ def test_the_daemons_prices(behind: Behind, run: Run, job: Path) -> None:
     assert found["history"]["source"] == "the daemon"
     assert len(found["history"]["pools"]) == 3
     assert found["ondemand_usd"] == pytest.approx(0.526 * (4 + 300 / 3600), rel=1e-4)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_daemons_prices_end_where_it_read_last(behind: Behind, run: Run, job: Path) -> None:
+    assert run("prices").code == 0
+    behind.clock.advance(5 * 86_400)
+    assert run("prices").code == 0
+    behind.clock.advance(3 * 86_400)
+    behind.world.script(Fault(action="DescribeSpotPriceHistory", lose=Lose.BEFORE, times=99))
+    said = run("simulate", job, "--history", "8d", "--runs", "3")
+    assert said.code == 0
+    assert said.err.startswith("3 pools from 2026-11-01 12:00 to 2026-11-06 12:00 UTC;")
+    assert (
+        "warning: the daemon has read no prices for 3d: the history ends at 2026-11-06 12:00 UTC"
+    ) in said.err
+
+
+@pytest.mark.usefixtures("here")
+def test_where_one_region_was_read_later_the_other_has_a_gap(
+    behind: Behind, run: Run, job: Path
+) -> None:
+    job.write_text(job.read_text().replace("[us-east-1]", "[us-east-1, eu-west-1]"))
+    assert run("prices").code == 0
+    behind.clock.advance(5 * 86_400)
+    behind.world.script(
+        Fault(action="DescribeSpotPriceHistory", region="eu-west-1", lose=Lose.BEFORE, times=99)
+    )
+    said = run("simulate", job, "--history", "10d", "--runs", "3")
+    assert said.code == 0
+    assert "to 2026-11-06 12:00 UTC; prices: recorded, from the daemon" in said.err
+    assert "eu-west-1a/g4dn.xlarge: no price for 120 h from 2026-11-01 12:00 on" in said.err
+    assert "us-east-1a/g4dn.xlarge: no price" not in said.err
 
 
 def test_without_a_daemon_it_says_what_else_there_is(run: Run, job: Path, tmp_path: Path) -> None:

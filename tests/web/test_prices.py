@@ -94,6 +94,24 @@ def test_times_that_were_never_read_are_named(api: Api) -> None:
     ]
 
 
+@pytest.mark.parametrize(("minutes", "is_unknown"), [(29, False), (31, True), (5 * 24 * 60, True)])
+def test_the_time_since_a_last_read_that_is_long_ago_is_unknown(
+    api: Api, minutes: int, is_unknown: bool
+) -> None:
+    api.get("/v1/prices")
+    api.clock.advance(minutes * 60)
+    api.world.script(Fault(action="DescribeSpotPriceHistory", lose=Lose.BEFORE, times=99))
+    answer = api.get("/v1/prices", since="6d", region="us-east-1")
+    now = dt.timedelta(minutes=minutes) + START
+    hole = {
+        "region": "us-east-1",
+        "instance_type": G4DN,
+        "from": "2026-11-21T08:00:00.000000Z",
+        "to": f"{now:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+    assert answer["unknown"] == ([hole] if is_unknown else [])
+
+
 def test_where_the_zones_ids_are_not_known_the_last_days_are_shown(api: Api) -> None:
     api.world.script(Fault(action="DescribeAvailabilityZones", lose=Lose.BEFORE, times=99))
     found = row(api.get("/v1/prices"))
