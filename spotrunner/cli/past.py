@@ -1,15 +1,18 @@
-"""The prices that the daemon has read, as a history for a back-test."""
+"""What a back-test starts from: a history, and what policies weigh capacity with. Here the
+daemon's."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spotrunner.cli import words
 from spotrunner.cli.api import find
 from spotrunner.cli.failure import BadInput
+from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.model import JobSpec, Pool
 from spotrunner.sim.history import BadHistory, Gap, History, Row, from_rows, usd_micros
 
@@ -18,7 +21,15 @@ SOURCE = "the daemon"
 _NEW = dt.timedelta(hours=1)
 
 
-def daemons_history(spec: JobSpec, past_s: int, api_file: Path | None) -> History:
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """`hazards` are the daemon's where the history is, else the measured ones."""
+
+    history: History
+    hazards: Hazards = MEASURED
+
+
+def daemons_past(spec: JobSpec, past_s: int, api_file: Path | None) -> Past:
     """Of the last `past_s` seconds by its clock. Raises NoDaemon, Failure, BadInput, BadHistory."""
     answer = find(api_file).get(
         "/v1/prices",
@@ -34,10 +45,20 @@ def daemons_history(spec: JobSpec, past_s: int, api_file: Path | None) -> Histor
             f"{SOURCE} has no prices of the job's types and regions yet{why}; read them with"
             " `spotrunner prices sync`, or name recorded prices with --csv DIR"
         )
-    return _from(answer)
+    return Past(history=_history(answer), hazards=_hazards(answer["hazards"]))
 
 
-def _from(answer: dict[str, Any]) -> History:
+def _hazards(told: dict[str, Any]) -> Hazards:
+    """What `policy fit` made of the daemon's own launches, if it was asked to."""
+    return Hazards(
+        lost_an_hour=tuple(told["lost_an_hour"]),
+        regained_an_hour=tuple(told["regained_an_hour"]),
+        lost_weight=told["lost_weight"],
+        regained_weight=told["regained_weight"],
+    )
+
+
+def _history(answer: dict[str, Any]) -> History:
     rows = []
     on_demand: dict[tuple[str, str], int] = {}
     for it in answer["pools"]:

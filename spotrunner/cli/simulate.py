@@ -14,9 +14,9 @@ from spotrunner.cli.failure import BadInput, WrongFile
 from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
 if TYPE_CHECKING:
+    from spotrunner.cli.past import Past
     from spotrunner.core.model import JobSpec
     from spotrunner.sim.backtest import BackTest, Setting
-    from spotrunner.sim.history import History
     from spotrunner.sim.lifetimes import Paces
 
 _PANEL = "History"
@@ -105,7 +105,7 @@ def simulate(
     _check_range("--runs", runs, 1, 10_000)
     spec, deadline_s = _spec(file, env or [], work, deadline)
     paces = _paces(changeover, checkpoint)
-    past = _history(spec, history, csv, traces, on_demand or [], api_file)
+    past = _past(spec, history, csv, traces, on_demand or [], api_file)
     setting = _setting(spec, deadline_s, past, paces, policy or [], runs, seed)
     _check_late(setting, allow_late)
     simulated.say_before(setting)
@@ -186,16 +186,17 @@ def _seconds(option: str, text: str) -> int:
 # -- the history -------------------------------------------------------------------------------
 
 
-def _history(
+def _past(
     spec: JobSpec,
     history: str,
     csv: Path | None,
     traces: Path | None,
     on_demand: Sequence[str],
     api_file: Path | None,
-) -> History:
+) -> Past:
     """Raises BadInput, and NoDaemon where there is no daemon and nothing else was named."""
     from spotrunner.cli.failure import NoDaemon
+    from spotrunner.cli.past import Past, daemons_past
     from spotrunner.sim.history import BadHistory
 
     if csv is not None and traces is not None:
@@ -206,14 +207,13 @@ def _history(
         if csv is not None:
             from spotrunner.sim.history_csv import read_folder
 
-            return read_folder(csv, spec.instance_types, spec.regions, _prices(on_demand))
+            found = read_folder(csv, spec.instance_types, spec.regions, _prices(on_demand))
+            return Past(history=found)
         if traces is not None:
             from spotrunner.sim.history_traces import read_traces
 
-            return read_traces(traces, spec.instance_types, spec.regions)
-        from spotrunner.cli.past import daemons_history
-
-        return daemons_history(spec, _seconds("--history", history), api_file)
+            return Past(history=read_traces(traces, spec.instance_types, spec.regions))
+        return daemons_past(spec, _seconds("--history", history), api_file)
     except BadHistory as error:
         raise BadInput(str(error)) from None
     except NoDaemon as error:
@@ -251,7 +251,7 @@ def _prices(words: Sequence[str]) -> Mapping[str, int]:
 def _setting(
     spec: JobSpec,
     deadline_s: float | None,
-    history: History,
+    past: Past,
     paces: Paces,
     asked: Sequence[str],
     runs: int,
@@ -262,7 +262,8 @@ def _setting(
 
     setting = Setting(
         spec=spec,
-        history=history,
+        history=past.history,
+        hazards=past.hazards,
         names=_names(spec, deadline_s, asked),
         deadline_s=deadline_s,
         runs=runs,

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.model import JobSpec, Limits
 from spotrunner.core.money import billed, usd
 from spotrunner.core.policy.named import policies
@@ -46,7 +47,8 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What is tested. `deadline_s` is from each run's start on, and takes the place of the spec's
-    own; `names` are of the policies."""
+    own; `names` are of the policies, and `hazards` what they weigh capacity with: of the weather
+    itself they say nothing."""
 
     spec: JobSpec
     history: History
@@ -56,6 +58,7 @@ class Setting:
     seed: int = 1
     paces: Paces = dataclasses.field(default_factory=Paces)
     limits: Limits = dataclasses.field(default_factory=Limits)
+    hazards: Hazards = MEASURED
 
     @property
     def planning(self) -> Limits:
@@ -118,7 +121,14 @@ def one(setting: Setting, index: int, start: dt.datetime) -> Outcome:
     weather = scene(setting.history, start, _until(setting, start), f"{setting.seed}/{index}")
     known = policies(_TABLES)
     runs = tuple(
-        Replay(spec, known[name], weather, paces=setting.paces, limits=setting.planning).run()
+        Replay(
+            spec,
+            known[name],
+            weather,
+            paces=setting.paces,
+            limits=setting.planning,
+            hazards=setting.hazards,
+        ).run()
         for name in setting.names
     )
     # Without a deadline there is no end to waiting: what counts is the time that was taken.

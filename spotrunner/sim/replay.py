@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spotrunner.core.decide import decide
+from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.market import cooldown_s
 from spotrunner.core.model import (
     Attempt,
@@ -119,7 +120,8 @@ def _wanes_s(situation: Situation) -> float:
 
 class Replay:
     """`spec.deadline_at` is of this run; `limits.changeover_s` is what policies plan with until the
-    first launch is measured. `run` once; `attempts` and `events` tell the story."""
+    first launch is measured, `hazards` what they weigh capacity with. `run` once; `attempts` and
+    `events` tell the story."""
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class Replay:
         *,
         paces: Paces = Paces(),  # noqa: B008 - frozen
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        hazards: Hazards = MEASURED,
         keeps_events: bool = False,
     ) -> None:
         assert spec.work_s is not None, "a back-test needs to know the work"
@@ -137,6 +140,7 @@ class Replay:
         self._scene = scene
         self._paces = paces
         self._limits = limits
+        self._hazards = hazards
         self._policy = _Remembering(policy)
         self._policies = {policy.name: self._policy}
         self._keeps_events = keeps_events
@@ -263,6 +267,7 @@ class Replay:
             # What has cooled down keeps nobody away any more (core/market._left_out).
             refusals=tuple(self._cooling),
             sights=self._sightings.at(self.now),
+            hazards=self._hazards,
         )
 
     def _listings(self) -> dict[str, tuple[Instance, ...] | None]:

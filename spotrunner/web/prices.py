@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,9 +55,9 @@ class PriceCalls:
         steps: bool = False,
     ) -> Json:
         """By pool, the price now and over the time from `since` on: a time, or how long ago. All
-        types that are looked at, or only those named; with `steps` also every price. `unknown` are
-        the times whose prices were never read, with the time since the last read where that is
-        long ago."""
+        types that are looked at, or only those named; with `steps` also every price, and the
+        `hazards` that rounds decide with: what a back-test needs. `unknown` are the times whose
+        prices were never read, with the time since the last read where that is long ago."""
         deps, now = self._deps, self._deps.clock.now()
         regions = self._regions(region or ())
         self._check_types(type_ or ())
@@ -68,13 +69,17 @@ class PriceCalls:
             for of_type in _types(deps, market, type_ or (), Span(begin=begin, end=now))
         ]
         rows = [row for of_type in found for row in of_type.rows(steps)]
-        return {
+        answer: Json = {
             "now": when(now),
             "since": when(begin),
             "pools": sorted(rows, key=_by_price),
             "unknown": [hole for of_type in found for hole in of_type.unknown()],
             "regions": {name: region_view(market) for name, market in markets.items()},
         }
+        if steps:
+            hazards = deps.outlook(regions, type_ or deps.types).hazards
+            answer["hazards"] = dataclasses.asdict(hazards)
+        return answer
 
     def sync(self, body: SyncBody) -> Json:
         """Read the last `days` again, of all types that are looked at and of those named."""

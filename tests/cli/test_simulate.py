@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from spotrunner.cli import past, simulated_chart
 from spotrunner.cli import simulate as command
-from spotrunner.cli import simulated_chart
+from spotrunner.cli.api import Api, find
+from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.sim import backtest
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import G4DN
@@ -22,6 +24,7 @@ from tests.build import T0
 from tests.cli.conftest import Behind, Run, Said
 
 HEADER = "timestamp_utc,region,az,instance_type,product,price_usd\n"
+FITTED = dataclasses.replace(MEASURED, lost_weight=-0.5)
 JOB = """\
 name: digits
 resources:
@@ -321,6 +324,36 @@ def test_where_one_region_was_read_later_the_other_has_a_gap(
     assert "to 2026-11-06 12:00 UTC; prices: recorded, from the daemon" in said.err
     assert "eu-west-1a/g4dn.xlarge: no price for 120 h from 2026-11-01 12:00 on" in said.err
     assert "us-east-1a/g4dn.xlarge: no price" not in said.err
+
+
+class Fitted:
+    """The daemon after a `policy fit`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def get(self, path: str, **query: Any) -> Any:
+        return {**self._api.get(path, **query), "hazards": dataclasses.asdict(FITTED)}
+
+
+@pytest.mark.usefixtures("here")
+def test_the_policies_weigh_with_the_daemons_hazards(
+    behind: Behind, run: Run, simulate: Run, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Hazards] = []
+
+    def noted(setting: backtest.Setting) -> backtest.BackTest:
+        seen.append(setting.hazards)
+        return backtest.BackTest(setting=setting, outcomes=())
+
+    monkeypatch.setattr(command, "_run", noted)
+    assert run("prices").code == 0
+    behind.clock.advance(5 * 86_400)
+    run("simulate", job)
+    monkeypatch.setattr(past, "find", lambda api_file: Fitted(find(api_file)))
+    run("simulate", job)
+    simulate()
+    assert seen == [MEASURED, FITTED, MEASURED]
 
 
 def test_without_a_daemon_it_says_what_else_there_is(run: Run, job: Path, tmp_path: Path) -> None:

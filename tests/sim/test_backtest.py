@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.model import JobSpec
 from spotrunner.core.money import billed
+from spotrunner.core.policy import Choice
+from spotrunner.core.policy.cheapest import Cheapest
+from spotrunner.core.situation import Situation
 from spotrunner.sim import backtest
 from spotrunner.sim.backtest import Setting, Spread, conclusion, perfect, spread, summary
 from spotrunner.sim.history import BadHistory, Gap
@@ -147,6 +151,26 @@ def test_what_is_late_and_what_never_ended_is_counted() -> None:
 def test_policies_plan_with_the_changeover_that_is_modelled() -> None:
     paces = dataclasses.replace(Paces(), changeover_s=700.0)
     assert a_setting(paces=paces).planning.changeover_s == 700
+
+
+def test_policies_weigh_capacity_with_the_hazards_of_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: set[Hazards] = set()
+
+    class Noting(Cheapest):
+        def choose(self, situation: Situation) -> Choice:
+            seen.add(situation.hazards)
+            return super().choose(situation)
+
+    monkeypatch.setattr(backtest, "policies", lambda _tables: {"cheapest": Noting()})
+    fitted = dataclasses.replace(MEASURED, lost_weight=-0.5)
+    setting = a_setting(names=("cheapest",), runs=1)
+    backtest.run(setting, processes=1)
+    assert seen == {MEASURED}
+    seen.clear()
+    backtest.run(dataclasses.replace(setting, hazards=fitted), processes=1)
+    assert seen == {fitted}
 
 
 @pytest.mark.parametrize(

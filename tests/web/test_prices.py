@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
 import pytest
 
+from spotrunner.core.hazard import MEASURED
 from spotrunner.core.model import Pool
+from spotrunner.daemon import memos
 from spotrunner.ports import ZoneQuote
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import G4DN, G5, P3
@@ -110,6 +113,16 @@ def test_the_time_since_a_last_read_that_is_long_ago_is_unknown(
         "to": f"{now:%Y-%m-%dT%H:%M:%S.%fZ}",
     }
     assert answer["unknown"] == ([hole] if is_unknown else [])
+
+
+def test_with_the_steps_come_the_hazards_that_rounds_decide_with(api: Api) -> None:
+    assert "hazards" not in api.get("/v1/prices")
+    assert api.get("/v1/prices", steps=True)["hazards"]["lost_weight"] == MEASURED.lost_weight
+    fitted = dataclasses.replace(MEASURED, lost_weight=-0.5)
+    memos.HAZARDS.write(api.market, fitted, START)
+    told = api.get("/v1/prices", steps=True)["hazards"]
+    assert told["lost_weight"] == -0.5
+    assert tuple(told["lost_an_hour"]) == MEASURED.lost_an_hour
 
 
 def test_where_the_zones_ids_are_not_known_the_last_days_are_shown(api: Api) -> None:
