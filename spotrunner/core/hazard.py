@@ -74,7 +74,7 @@ def run_hours(hazards: Hazards, age_s: float, share: float, most_h: float) -> fl
     """How many of the next `most_h` hours a pool that has been up for `age_s` is expected to stay
     up."""
     # Steps finer than this change no decision, and make the answers worth remembering.
-    return _run_hours(hazards, bucket(age_s), round(logit(share), 1), round(most_h, 1))
+    return _run_hours(hazards, bucket(age_s), round(logit(share), 1), round(most_h, 2))
 
 
 @lru_cache(maxsize=8192)

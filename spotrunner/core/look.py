@@ -23,10 +23,13 @@ from spotrunner.core.model import (
 from spotrunner.core.sight import UNSEEN, Sight, together
 from spotrunner.core.situation import Candidate, Situation
 from spotrunner.core.speed import rates, speeds
+from spotrunner.core.states import AttemptState
 
 # Of the changeovers that the job has seen, the longest of so many counts: a deadline that rests on
 # the mean is missed half of the time.
 CHANGEOVERS = 5
+
+_STARTING = (AttemptState.PENDING, AttemptState.REQUESTED, AttemptState.STARTING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +62,19 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
     spec, now, limits = job.spec, outlook.now, outlook.limits
     offered = candidates(spec, outlook.offers, outlook.refusals, now, limits)
     known = speeds(spec, rates(progress.attempts, progress.reports))
-    changeover_s = changeover(progress.attempts, limits)
+    changeover_s = changeover(progress.attempts, limits, now)
     left_s = (spec.deadline_at - now).total_seconds() if spec.deadline_at else None
-    base = _fallback(spec, offered, known, _work(progress, spec, known), left_s, changeover_s)
+    here = _here(on, offered)
+    first_work_s = _work(progress, spec, known)[1]
+    base = _fallback(spec, offered, known, first_work_s, left_s, changeover_s, here)
     work_s, work_left_s = _work(progress, spec, known, known.get(base, 1.0))
     catch_up = _half_on_demand(offered, base) if left_s is not None else 0.0
-    pending_s = _pending(on, changeover_s, now)
+    pending_s = _pending(on, changeover_s, limits, now)
 
     def valued(each: Candidate, runs: bool = False) -> Candidate:
         speed = known.get(each.offer.pool.instance_type, 1.0) / known.get(base, 1.0)
         return _valued(each, job, outlook, speed, work_left_s, changeover_s, catch_up, runs)
 
-    here = _here(on, offered)
     found = [valued(within_budget(each, progress.left_usd_micros, limits)) for each in offered]
     found.sort(key=lambda it: (it.usd_micros_work_hour, -(it.score or 0) if it.is_spot else 0))
     return Situation(
@@ -91,11 +95,17 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
 # -- time --------------------------------------------------------------------------------------
 
 
-def changeover(attempts: Sequence[Attempt], limits: Limits) -> float:
+def changeover(attempts: Sequence[Attempt], limits: Limits, now: dt.datetime) -> float:
     """Seconds from the request of a launch to its first step, as this job has seen them; the
-    limits' own until then."""
+    limits' own until then. A launch that still starts takes at least as long as it has taken."""
     seen = [changed for each in attempts if (changed := changeover_of(each)) is not None]
-    return max(seen[-CHANGEOVERS:], default=float(limits.changeover_s))
+    longest = max(seen[-CHANGEOVERS:], default=float(limits.changeover_s))
+    starting = [
+        (now - (each.sent_at or each.intent_at)).total_seconds()
+        for each in attempts
+        if each.state in _STARTING and each.first_step_at is None
+    ]
+    return max([longest, *starting])
 
 
 def changeover_of(attempt: Attempt) -> float | None:
@@ -107,11 +117,12 @@ def changeover_of(attempt: Attempt) -> float | None:
     )
 
 
-def _pending(on: Attempt | None, changeover_s: float, now: dt.datetime) -> float:
+def _pending(on: Attempt | None, changeover_s: float, limits: Limits, now: dt.datetime) -> float:
+    """One that is overdue makes no step until the next look either, as far as anybody would bet."""
     if on is None or on.first_step_at is not None:
         return 0.0
     gone_s = (now - (on.sent_at or on.intent_at)).total_seconds()
-    return max(0.0, changeover_s - gone_s)
+    return max(float(limits.look_s), changeover_s - gone_s)
 
 
 # -- work --------------------------------------------------------------------------------------
@@ -151,12 +162,14 @@ def _fallback(
     spec: JobSpec,
     offered: Sequence[Candidate],
     known: Mapping[str, float],
-    work: tuple[float | None, float | None],
+    first_work_s: float | None,
     left_s: float | None,
     changeover_s: float,
+    here: Candidate | None,
 ) -> str:
     """The type whose on-demand offer the deadline rests on: the cheapest by work of those that are
-    fast enough, else the fastest. Work counts in its seconds."""
+    fast enough, else the fastest. Work counts in its seconds; `first_work_s` is what is left in
+    those of the job's first type. Where the job runs on-demand, no changeover is due."""
     on_demand = [each for each in offered if not each.is_spot]
     # What cannot be had now cannot be rested on, while there is another.
     on_demand = [each for each in on_demand if each.left_out is None] or on_demand
@@ -167,10 +180,11 @@ def _fallback(
         return known[each.offer.pool.instance_type]
 
     def is_in_time(each: Candidate) -> bool:
-        if left_s is None or work[1] is None:
+        if left_s is None or first_work_s is None:
             return True
-        needs_s = work[1] * known[spec.instance_types[0]] / speed(each)
-        return needs_s + changeover_s <= left_s
+        runs = here is not None and is_same_place(here.offer, each.offer)
+        needs_s = first_work_s * known[spec.instance_types[0]] / speed(each)
+        return needs_s + (0.0 if runs else changeover_s) <= left_s
 
     in_time = [each for each in on_demand if is_in_time(each)]
     if not in_time:

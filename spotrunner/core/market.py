@@ -17,6 +17,9 @@ OVER_BUDGET = "the budget does not pay a first step of it"
 TRANSFER_USD_MICROS_GB = 20_000
 _GB = 1_000_000_000
 
+# What a refusal is about: a pool, a quota, a type, a region.
+Concern = tuple[object, ...]
+
 
 def candidates(
     spec: JobSpec,
@@ -34,7 +37,8 @@ def candidates(
         and offer.pool.instance_type in spec.instance_types
         and (spec.market is Market.SPOT or offer.market is Market.ON_DEMAND)
     ]
-    hinted = _hinted_zones(refusals, now, limits)
+    refusals = cooling(refusals, now, limits)
+    hinted = _hinted_zones(refusals)
     wanted.sort(
         key=lambda offer: (
             offer.price_usd_micros_hour,
@@ -44,21 +48,18 @@ def candidates(
             offer.market.value,
         )
     )
+    latest = {_concern(refusal): refusal for refusal in refusals}
     found = [
-        Candidate(offer=offer, left_out=_left_out(spec, offer, refusals, now, limits))
-        for offer in wanted
+        Candidate(offer=offer, left_out=_left_out(spec, offer, latest, limits)) for offer in wanted
     ]
-    return _elsewhere_first(found, _short_regions(refusals, now, limits))
+    return _elsewhere_first(found, _short_regions(refusals))
 
 
-def _short_regions(
-    refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
-) -> frozenset[tuple[str, Market]]:
+def _short_regions(cooling: Sequence[Refusal]) -> frozenset[tuple[str, Market]]:
     """Regions of which two zones lately had no capacity: their zones run dry together."""
     zones: dict[tuple[str, Market], set[str]] = {}
-    for refusal in refusals:
-        until = refusal.at + dt.timedelta(seconds=limits.capacity_cooldown_s)
-        if refusal.meaning is Refused.CAPACITY and now < until:
+    for refusal in cooling:
+        if refusal.meaning is Refused.CAPACITY:
             zones.setdefault((refusal.pool.region, refusal.market), set()).add(refusal.pool.zone)
     return frozenset(key for key, names in zones.items() if len(names) >= 2)
 
@@ -84,31 +85,25 @@ def _elsewhere_first(
     )
 
 
-def _hinted_zones(
-    refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
-) -> frozenset[tuple[str, str]]:
+def _hinted_zones(cooling: Sequence[Refusal]) -> frozenset[tuple[str, str]]:
     """(zone, type) that EC2 named as having capacity when it lately refused another zone."""
     return frozenset(
-        (zone, refusal.pool.instance_type)
-        for refusal in refusals
-        if now < refusal.at + dt.timedelta(seconds=cooldown_s(refusal.meaning, limits))
-        for zone in refusal.hint_zones
+        (zone, refusal.pool.instance_type) for refusal in cooling for zone in refusal.hint_zones
     )
 
 
 def _left_out(
-    spec: JobSpec, offer: Offer, refusals: Sequence[Refusal], now: dt.datetime, limits: Limits
+    spec: JobSpec, offer: Offer, latest: Mapping[Concern, Refusal], limits: Limits
 ) -> str | None:
     bid = spec.max_price_usd_micros
     if bid is not None and offer.market is Market.SPOT and offer.price_usd_micros_hour > bid:
         return f"its {usd(offer.price_usd_micros_hour)}/h are above max_price, {usd(bid)}/h"
-    for refusal in reversed(refusals):
-        until = refusal.at + dt.timedelta(seconds=cooldown_s(refusal.meaning, limits))
-        if now < until and _concerns(refusal, offer):
-            return (
-                f"cooling down until {until:%H:%M:%S}: {refusal.message or refusal.meaning.value}"
-            )
-    return None
+    found = [latest[concern] for concern in _concerns(offer) if concern in latest]
+    if not found:
+        return None
+    refusal = max(found, key=lambda it: it.at)
+    until = refusal.at + dt.timedelta(seconds=cooldown_s(refusal.meaning, limits))
+    return f"cooling down until {until:%H:%M:%S}: {refusal.message or refusal.meaning.value}"
 
 
 def within_budget(candidate: Candidate, left_usd_micros: int | None, limits: Limits) -> Candidate:
@@ -160,7 +155,7 @@ def expected(
 def horizon_h(work_left_s: float | None) -> float:
     """Over how many hours a launch is spread at most. Unknown work is taken for a night's; past
     half a day a job meets other pools anyway."""
-    return 8.0 if work_left_s is None else min(12.0, max(1.0, work_left_s / HOUR_S))
+    return 8.0 if work_left_s is None else min(12.0, max(0.05, work_left_s / HOUR_S))
 
 
 # -- cool-downs --------------------------------------------------------------------------------
@@ -179,19 +174,35 @@ def cooldown_s(meaning: Refused, limits: Limits) -> int:
     }[meaning]
 
 
-def _concerns(refusal: Refusal, offer: Offer) -> bool:
+def cooling(refusals: Iterable[Refusal], now: dt.datetime, limits: Limits) -> tuple[Refusal, ...]:
+    """Those that still keep us away from something, in their order."""
+    ends = {meaning: dt.timedelta(seconds=cooldown_s(meaning, limits)) for meaning in Refused}
+    return tuple(refusal for refusal in refusals if now < refusal.at + ends[refusal.meaning])
+
+
+def _concern(refusal: Refusal) -> Concern:
     """Capacity, price and offering are a pool's; quota is a region's, market's and family's;
     set-up is a region's and type's (an image that is missing for one type leaves the others);
     permissions are a region's."""
+    pool = refusal.pool
     if refusal.meaning in (Refused.CAPACITY, Refused.PRICE, Refused.OFFERING):
-        return refusal.pool == offer.pool and refusal.market is offer.market
-    same_region = refusal.pool.region == offer.pool.region
+        return (pool, refusal.market)
     if refusal.meaning is Refused.QUOTA:
-        same_family = quota_family(refusal.pool) == quota_family(offer.pool)
-        return same_region and same_family and refusal.market is offer.market
+        return (pool.region, quota_family(pool), refusal.market)
     if refusal.meaning is Refused.CONFIG:
-        return same_region and refusal.pool.instance_type == offer.pool.instance_type
-    return same_region
+        return (pool.region, pool.instance_type)
+    return (pool.region,)
+
+
+def _concerns(offer: Offer) -> tuple[Concern, ...]:
+    """All that a refusal may concern of this offer."""
+    pool, market = offer.pool, offer.market
+    return (
+        (pool, market),
+        (pool.region, quota_family(pool), market),
+        (pool.region, pool.instance_type),
+        (pool.region,),
+    )
 
 
 def quota_family(pool: Pool) -> str:

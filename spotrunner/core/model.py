@@ -452,8 +452,9 @@ class Limits:
     first_report_s: int = 600
     first_step_s: int = 3600
     # -- policies
-    # until a job's own is measured: from the request of a launch to its first step
-    changeover_s: int = 300
+    # until a job's own is measured: from the request of a launch to its first step. What a boot may
+    # take at most and be worth its money: a deadline that rests on a hope is missed
+    changeover_s: int = 900
     # a policy plans as if it were asked again only after so long: rounds can be late
     look_s: int = 60
     # -- launches

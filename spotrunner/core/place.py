@@ -14,7 +14,7 @@ from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
 from spotrunner.core.look import is_same_place, look
 from spotrunner.core.market import OVER_BUDGET
-from spotrunner.core.model import Attempt, EndReason, Job, Offer, Pause, Phase
+from spotrunner.core.model import Attempt, EndReason, Job, Market, Offer, Pause, Phase
 from spotrunner.core.money import affordable_s, first_paid_s, start_s, usd
 from spotrunner.core.policy import Policies
 from spotrunner.core.retire import serves
@@ -36,6 +36,8 @@ def place(draft: Draft, policies: Policies) -> None:
             _place_job(draft, job, policies)
         elif len(serving) == 1 and serving[0].state is AttemptState.RUNNING:
             _move_job(draft, job, policies, serving[0])
+        elif len(serving) == 1:
+            _rescue_job(draft, job, policies, serving[0])
 
 
 def _send_again(draft: Draft, attempt: Attempt) -> None:
@@ -98,6 +100,18 @@ def _move_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> N
     if choice.take is None:
         draft.wind_down(attempt, EndReason.MOVED, choice.why)
     elif not is_same_place(choice.take.offer, attempt.offer):
+        _launch(draft, job, choice.take.offer, choice.why)
+
+
+def _rescue_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> None:
+    """Spot that is slow to start uses up the slack as waiting does: its policy may want on-demand
+    beside it. Whoever is ready first trains; nothing else is moved before it has made a step."""
+    policy = policies.get(job.spec.policy)
+    is_spot = attempt.offer.market is Market.SPOT
+    if policy is None or not is_spot or not _may_start(draft, job):
+        return
+    choice = policy.choose(look(job, draft.progress(job), draft.outlook, attempt))
+    if choice.take is not None and not choice.take.is_spot:
         _launch(draft, job, choice.take.offer, choice.why)
 
 

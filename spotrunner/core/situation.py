@@ -82,12 +82,3 @@ class Situation:
     def spot(self) -> Sequence[Candidate]:
         """The spot offers that may be taken now, the cheapest expected work first."""
         return [each for each in self.candidates if each.is_spot and each.left_out is None]
-
-    @cached_property
-    def on_demand(self) -> Candidate | None:
-        """The on-demand offer to take now: what runs on-demand already, else the cheapest that
-        may be taken."""
-        if self.is_on_demand:
-            return self.on
-        free = (each for each in self.candidates if not each.is_spot and each.left_out is None)
-        return next(free, None)

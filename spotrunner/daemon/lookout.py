@@ -11,6 +11,7 @@ import structlog
 
 from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.look import Outlook
+from spotrunner.core.market import cooling
 from spotrunner.core.model import Limits
 from spotrunner.core.sight import FORGOTTEN_AFTER, sights
 from spotrunner.daemon import memos
@@ -70,7 +71,8 @@ class Lookout:
             now=now,
             limits=self.limits,
             offers=offers,
-            refusals=refusals,
+            # The rest only tells of capacity; there may be thousands of them.
+            refusals=cooling(refusals, now, self.limits),
             sights=sights(
                 self.store.recent_attempts(now - FORGOTTEN_AFTER),
                 refusals,

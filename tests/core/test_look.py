@@ -78,23 +78,33 @@ def test_slack_is_what_is_left_less_the_work_less_a_changeover() -> None:
 
 @pytest.mark.parametrize(
     ("first_steps", "seconds"),
-    [((), 300), ((121,), 120), ((121, 301), 300), ((901, 61, 61, 61, 61, 61), 60)],
+    [((), 900), ((121,), 120), ((121, 301), 300), ((901, 61, 61, 61, 61, 61), 60)],
 )
 def test_the_changeover_is_the_longest_of_the_last_five(
     first_steps: tuple[float, ...], seconds: float
 ) -> None:
     attempts = [an_attempt(n, first_step_s=s) for n, s in enumerate(first_steps, 1)]
-    assert changeover(attempts, LIMITS) == seconds
+    assert changeover(attempts, LIMITS, at(10**4)) == seconds
 
 
 def test_an_attempt_that_never_stepped_measures_nothing() -> None:
-    assert changeover([an_attempt(1, AttemptState.STARTING)], LIMITS) == LIMITS.changeover_s
+    failed = an_attempt(1, AttemptState.ENDED, first_step_s=None)
+    assert changeover([failed], LIMITS, at(10**4)) == LIMITS.changeover_s
+
+
+@pytest.mark.parametrize("state", ["pending", "requested", "starting"])
+def test_a_start_takes_at_least_as_long_as_it_has_taken(state: str) -> None:
+    slow = an_attempt(2, AttemptState(state), sent_s=1000)
+    known = an_attempt(1, first_step_s=121)
+    assert changeover([known, slow], LIMITS, at(1060)) == 120
+    assert changeover([known, slow], LIMITS, at(2000)) == 1000
 
 
 def test_what_is_pending_of_a_start_is_the_rest_of_its_changeover() -> None:
     starting = an_attempt(1, AttemptState.STARTING, sent_s=500)
     assert seen(attempts=(starting,), on=starting).pending_s == LIMITS.changeover_s - 100
-    assert seen(now_s=5000, attempts=(starting,), on=starting).pending_s == 0
+    # overdue: no step until the next look, as far as anybody would bet
+    assert seen(now_s=5000, attempts=(starting,), on=starting).pending_s == LIMITS.look_s
     assert seen(attempts=(an_attempt(),), on=an_attempt()).pending_s == 0
 
 
@@ -140,8 +150,8 @@ def test_a_trainer_without_a_total_is_measured_against_the_estimate() -> None:
 @pytest.mark.parametrize(
     ("deadline_s", "speed_of_g5"),
     [
-        (7200 + 301, 600 / 320),  # g4dn is in time: the cheaper work
-        (7200 + 299, 1.0),  # only g5 is
+        (7200 + 901, 600 / 320),  # g4dn is in time: the cheaper work
+        (7200 + 899, 1.0),  # only g5 is
         (60, 1.0),  # nothing is: the fastest
     ],
 )
@@ -151,6 +161,12 @@ def test_work_counts_in_seconds_of_the_type_that_meets_the_deadline(
     situation = seen(work_s=7200, deadline_at=at(600 + deadline_s))
     speeds = {it.offer.pool.instance_type: it.speed for it in situation.candidates}
     assert speeds[G5] == pytest.approx(speed_of_g5)
+
+
+def test_where_it_runs_on_demand_already_no_changeover_is_due() -> None:
+    running = an_attempt(offer=on_demand())
+    situation = seen(work_s=7200, deadline_at=at(600 + 7200 + 10), attempts=(running,), on=running)
+    assert {it.offer.pool.instance_type: it.speed for it in situation.candidates}[G4] == 1.0
 
 
 def test_on_demand_that_is_refused_now_is_not_rested_on() -> None:

@@ -10,6 +10,7 @@ from spotrunner.core.hazard import MEASURED, run_hours
 from spotrunner.core.market import (
     candidates,
     cooldown_s,
+    cooling,
     expected,
     horizon_h,
     move_usd_micros,
@@ -192,7 +193,9 @@ def test_data_of_another_region_costs_by_the_gigabyte() -> None:
     assert move_usd_micros(spec, "sa-east-1") == 3_000_000
 
 
-@pytest.mark.parametrize(("work_s", "hours"), [(None, 8), (60, 1), (7200, 2), (10**6, 12)])
+@pytest.mark.parametrize(
+    ("work_s", "hours"), [(None, 8), (60, 0.05), (360, 0.1), (7200, 2), (10**6, 12)]
+)
 def test_a_launch_is_spread_over_the_work_that_is_left(work_s: float | None, hours: float) -> None:
     assert horizon_h(work_s) == hours
 
@@ -271,6 +274,20 @@ def test_what_the_budget_pays_no_boot_of_is_left_out(
 def test_an_earlier_reason_stays() -> None:
     candidate = Candidate(offer=an_offer("us-east-1a"), left_out="cooling down")
     assert within_budget(candidate, 0, LIMITS) == candidate
+
+
+def test_only_what_still_cools_keeps_away() -> None:
+    old, new = a_refusal(at_s=0), a_refusal("us-east-1b", at_s=500)
+    quota = a_refusal("eu-west-1a", meaning=Refused.QUOTA)
+    assert cooling((old, new, quota), at(599), LIMITS) == (old, new, quota)
+    assert cooling((old, new, quota), at(600), LIMITS) == (new, quota)
+
+
+def test_of_two_reasons_the_latest_is_named() -> None:
+    refusals = (a_refusal(meaning=Refused.PERMISSION), a_refusal(at_s=100))
+    found = candidates(SPEC, OFFERS, refusals, at(110), LIMITS)
+    assert found[0].left_out == "cooling down until 12:11:40: no"
+    assert "13:00:00" in str(found[1].left_out)
 
 
 def test_quotas_count_by_letter() -> None:

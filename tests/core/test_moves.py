@@ -149,6 +149,28 @@ def test_the_budget_holds_for_both() -> None:
     assert not plan.launches
 
 
+# -- a start that is late ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["pending", "requested", "starting"])
+def test_on_demand_starts_beside_spot_that_is_slow_to_start(state: str) -> None:
+    slow = an_attempt(1, AttemptState(state), sent_s=590)
+    snapshot = running(attempt=slow, reports=())
+    launches = {it.attempt.id: it.attempt for it in moved(snapshot, ON_DEMAND).launches}
+    assert launches[NEW].offer == ON_DEMAND
+    assert launches[NEW].replaces == OLD
+
+
+def test_nothing_else_is_moved_before_its_first_step() -> None:
+    slow = an_attempt(1, AttemptState.STARTING)
+    assert not moved(running(attempt=slow, reports=()), ELSEWHERE).launches
+    assert not moved(running(attempt=slow, reports=()), None).attempts
+    dear = an_attempt(1, AttemptState.STARTING, offer=ON_DEMAND)
+    other = an_offer("eu-west-1a", market=Market.ON_DEMAND, price=580_000, dearest=580_000)
+    offers = (*OFFERS, ON_DEMAND, other)
+    assert not moved(running(attempt=dear, reports=(), offers=offers), other).launches
+
+
 # -- the handover ------------------------------------------------------------------------------
 
 

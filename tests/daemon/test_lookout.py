@@ -7,7 +7,7 @@ import dataclasses
 from structlog.testing import capture_logs
 
 from spotrunner.core.hazard import MEASURED
-from spotrunner.core.model import Market, Pool, Snapshot
+from spotrunner.core.model import Market, Pool, Refused, Snapshot
 from spotrunner.core.sight import PRIOR_SHARE
 from spotrunner.daemon import memos
 from spotrunner.ports import Memo
@@ -24,7 +24,7 @@ def snapshot(tale: Tale) -> Snapshot:
 
 def test_a_round_sees_what_runs_and_what_was_refused() -> None:
     tale = Tale()
-    tale.world.set_capacity(tale.clock.now(), A, False, market=Market.SPOT)
+    tale.world.refuse(A, Market.SPOT, Refused.CAPACITY)
     tale.run(120)
     told = snapshot(tale)
     assert told.sights[A].up is False

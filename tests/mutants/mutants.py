@@ -473,11 +473,25 @@ MUTANTS = (
         "core/test_look.py::test_measured_progress_is_believed_before_the_estimate",
     ),
     Mutant(
-        "the deadline rests on the mean changeover",
+        "the deadline rests on the shortest changeover",
         "core/look.py",
-        "    return max(seen[-CHANGEOVERS:], default",
-        "    return min(seen[-CHANGEOVERS:], default",
+        "    longest = max(seen[-CHANGEOVERS:], default",
+        "    longest = min(seen[-CHANGEOVERS:], default",
         "core/test_look.py::test_the_changeover_is_the_longest_of_the_last_five",
+    ),
+    Mutant(
+        "a start that hangs is believed to end at any moment",
+        "core/look.py",
+        "    return max([longest, *starting])\n",
+        "    return longest\n",
+        "core/test_look.py::test_a_start_takes_at_least_as_long_as_it_has_taken",
+    ),
+    Mutant(
+        "nobody is asked while spot is slow to start",
+        "core/place.py",
+        "        elif len(serving) == 1:\n            _rescue_job(",
+        "        elif False:\n            _rescue_job(",
+        "core/test_moves.py::test_on_demand_starts_beside_spot_that_is_slow_to_start",
     ),
     Mutant(
         "a refusal of on-demand is one of spot",

@@ -61,7 +61,11 @@ def _wait_or_on_demand(situation: Situation, slack: str, look_s: float) -> Choic
 def _is_worth_it(spot: Candidate, situation: Situation) -> bool:
     if not has_time_for(situation, spot) or _is_dearer(spot, situation):
         return False
-    return not situation.is_on_demand or _seconds_young(spot, situation) <= 0
+    return situation.on is None or (
+        _seconds_young(spot, situation) <= 0
+        # with the launch there, and the launches that its losses will bring
+        and spot.usd_micros_work_hour < situation.on.usd_micros_work_hour
+    )
 
 
 def _is_all_dearer(situation: Situation) -> bool:

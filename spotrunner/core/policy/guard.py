@@ -54,8 +54,14 @@ def burnt_s(situation: Situation) -> float:
 
 
 def is_safe(situation: Situation) -> bool:
-    """It runs on-demand and fast enough: there it meets its deadline, if that can be met."""
-    return situation.is_on_demand and situation.on is not None and _is_fast(situation.on)
+    """It runs on-demand, as fast as the plan counts on or at least fast enough to be in time: there
+    it meets its deadline, if that can be met."""
+    on, left_s, work_left_s = situation.on, situation.left_s, situation.work_left_s
+    if on is None or not situation.is_on_demand:
+        return False
+    if _is_fast(on) or left_s is None or work_left_s is None:
+        return True
+    return situation.pending_s + work_left_s / on.speed + situation.look_s <= left_s
 
 
 def fallback(situation: Situation) -> Candidate | None:
