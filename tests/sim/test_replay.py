@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from spotrunner.core.model import (
     Attempt,
     EndReason,
+    JobSpec,
     Limits,
     Market,
     Notice,
@@ -24,7 +26,8 @@ from spotrunner.core.money import billed
 from spotrunner.core.policy.named import policies
 from spotrunner.core.sight import sights
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.sim.replay import Replay
+from spotrunner.daemon.tables import TablesOnDemand
+from spotrunner.sim.replay import Replay, rates
 from spotrunner.sim.scene import Scene
 from spotrunner.sim.sightings import Sightings
 from tests.build import ON_DEMAND, SPOT, T0, a_spec, an_offer, at
@@ -35,6 +38,7 @@ from tests.sim.scenes import (
     a_replay,
     a_scene,
     hour,
+    pool_scenes,
     scenes,
 )
 
@@ -240,9 +244,36 @@ def test_the_same_past_gives_the_same_run_to_the_bit(scene: Scene, hours: float)
 # -- promises ----------------------------------------------------------------------------------
 
 
+TABLES = TablesOnDemand()
+KINDS = ("g4dn.xlarge", "g5.xlarge")
+
+
+@st.composite
+def jobs_and_scenes(draw: st.DrawFn) -> tuple[JobSpec, Scene]:
+    """A job of one type or of two, of which any may be the faster and any the cheaper one."""
+    scene = draw(scenes())
+    if draw(st.booleans()):
+        return a_job_of(draw(st.floats(0.5, 6))), scene
+    speed = draw(st.floats(0.25, 4))
+    price = draw(st.integers(ON_DEMAND // 4, 4 * ON_DEMAND))
+    zone = draw(st.sampled_from(("us-east-1a", "us-east-1b")))
+    other = draw(pool_scenes(zone))
+    other = dataclasses.replace(
+        other,
+        pool=dataclasses.replace(other.pool, instance_type=KINDS[1]),
+        on_demand_usd_micros_hour=price,
+    )
+    names = draw(st.sampled_from((KINDS, KINDS[::-1])))
+    spec = a_job_of(
+        draw(st.floats(0.5, 6)),
+        instance_types=names,
+        speeds=((KINDS[0], 1.0), (KINDS[1], speed)),
+    )
+    return spec, dataclasses.replace(scene, pools=(*scene.pools, other))
+
+
 @given(
-    scene=scenes(),
-    hours=st.floats(0.5, 6),
+    job_and_scene=jobs_and_scenes(),
     slack_s=st.floats(1, 20_000),
     changeover_s=st.sampled_from((60, 300, 1200)),
     checkpoint_s=st.sampled_from((60, 600, 1800)),
@@ -250,16 +281,24 @@ def test_the_same_past_gives_the_same_run_to_the_bit(scene: Scene, hours: float)
 )
 @settings(max_examples=150, deadline=None)
 def test_no_policy_misses_a_deadline_while_on_demand_exists(
-    scene: Scene, hours: float, slack_s: float, changeover_s: int, checkpoint_s: int, policy: str
+    job_and_scene: tuple[JobSpec, Scene],
+    slack_s: float,
+    changeover_s: int,
+    checkpoint_s: int,
+    policy: str,
 ) -> None:
-    """`cheapest` knows no deadline. The least slack is a second: work counts in whole ones."""
+    """`cheapest` knows no deadline. The fastest type has a second to spare at least: work counts
+    in whole ones."""
     if policy == "cheapest":
         return
     paces = dataclasses.replace(PACES, changeover_s=changeover_s, checkpoint_every_s=checkpoint_s)
-    within = hours + (changeover_s + slack_s) / 3600
-    spec = a_job_of(hours, within=within)
+    spec, scene = job_and_scene
+    assert spec.work_s is not None
+    needs_s = math.ceil(spec.work_s / max(rates(spec).values())) + changeover_s
+    spec = dataclasses.replace(spec, deadline_at=at(needs_s + slack_s))
     limits = Limits(changeover_s=changeover_s)
-    run = Replay(spec, policies()[policy], scene, paces=paces, limits=limits).run()
+    known = policies(TABLES)
+    run = Replay(spec, known[policy], scene, paces=paces, limits=limits).run()
     assert run.in_time, f"{policy} ended {run.finished_at}, {run.deadline_at} was the deadline"
 
 
