@@ -182,6 +182,10 @@ class _OfType:
             yield row
 
     def unknown(self) -> Iterator[Json]:
+        """Of a type that was never read at all nothing is invented either: its region's line tells
+        of it once, and not once a type."""
+        if not self.known:
+            return
         for hole in holes(self.known, self.window.begin, self.window.end):
             # Neither is a minute a hole, nor the time since the last read, if that is in order.
             if hole.seconds > (60 if hole.end < self.window.end else _FRESH_S):

@@ -115,6 +115,14 @@ def test_the_time_since_a_last_read_that_is_long_ago_is_unknown(
     assert answer["unknown"] == ([hole] if is_unknown else [])
 
 
+def test_what_was_never_read_at_all_is_told_by_its_region(api: Api) -> None:
+    api.world.script(Fault(action="DescribeSpotPriceHistory", lose=Lose.BEFORE, times=99))
+    answer = api.get("/v1/prices", region="us-east-1")
+    assert answer["unknown"] == []
+    assert answer["regions"]["us-east-1"]["read_at"] is None
+    assert {it["price_usd_hour"] for it in answer["pools"]} == {None}
+
+
 def test_with_the_steps_come_the_hazards_that_rounds_decide_with(api: Api) -> None:
     assert "hazards" not in api.get("/v1/prices")
     assert api.get("/v1/prices", steps=True)["hazards"]["lost_weight"] == MEASURED.lost_weight
