@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from spotrunner.adapters.aws.prices import AwsPrices, price_usd_micros
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.core.model import Pool, Quote
 from spotrunner.lab.endpoint.server import HttpServer
+from spotrunner.ports import Unavailable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -152,3 +154,75 @@ def test_a_row_whose_price_is_none_is_left_out_and_logged(price: str) -> None:
 )
 def test_dollars_in_decimals_are_micro_dollars(usd: str, micros: int | None) -> None:
     assert price_usd_micros(usd) == micros
+
+
+# -- answers of another form -------------------------------------------------------------------
+
+
+def answering(body: str, content_type: str) -> Any:
+    def app(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"] or 0))
+        start("200 OK", [("Content-Type", content_type)])
+        return [body.encode()]
+
+    return app
+
+
+@contextmanager
+def prices_that_say(body: str, content_type: str = "text/xml") -> Iterator[AwsPrices]:
+    server = HttpServer(answering(body, content_type))
+    server.start()
+    aws = Aws(endpoint_url=server.url)
+    try:
+        yield AwsPrices(aws)
+    finally:
+        aws.close()
+        server.close()
+
+
+def a_product(dimension: object) -> str:
+    return json.dumps({"terms": {"OnDemand": {"offer": {"priceDimensions": {"rate": dimension}}}}})
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        "",
+        "not json",
+        "[]",
+        '{"terms": []}',
+        '{"terms": {"OnDemand": {"offer": {}}}}',
+        a_product({}),
+        a_product({"unit": "Hrs", "pricePerUnit": None}),
+        a_product({"unit": "Hrs", "pricePerUnit": {"USD": None}}),
+        a_product({"pricePerUnit": {"USD": "0.5"}}),
+    ],
+)
+def test_a_product_of_another_form_is_an_answer_that_did_not_come(product: str) -> None:
+    with (
+        prices_that_say(json.dumps({"PriceList": [product]}), "application/x-amz-json-1.1") as told,
+        pytest.raises(Unavailable, match="cannot be read"),
+    ):
+        told.on_demand(REGION, [KIND])
+
+
+def test_an_answer_that_lacks_its_parts_is_one_that_did_not_come() -> None:
+    """As of a proxy that answers in AWS's place."""
+    with prices_that_say("<Welcome><please/></Welcome>") as told:
+        for ask in (
+            lambda: told.zones(REGION),
+            lambda: told.offered(REGION, [KIND]),
+            lambda: told.quotes(REGION, [KIND], NOON),
+            lambda: told.scores([REGION], [KIND, "g5.xlarge", "p3.2xlarge"]),
+        ):
+            with pytest.raises(Unavailable, match="cannot be read"):
+                ask()
+
+
+def test_a_row_that_lacks_its_zone_is_an_answer_that_did_not_come() -> None:
+    whole = row("0.1", zone="")
+    with (
+        pytest.raises(Unavailable, match="cannot be read"),
+        asked([whole.replace("<availabilityZone></availabilityZone>", "")]),
+    ):
+        pass

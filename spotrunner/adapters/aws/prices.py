@@ -3,6 +3,7 @@ price list."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import structlog
 from spotrunner.adapters.aws.errors import by_meaning
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.core.model import Pool, Quote
+from spotrunner.ports import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import SpotPriceTypeDef
@@ -50,7 +52,7 @@ class AwsPrices:
     def offered(self, region: str, instance_types: Sequence[str]) -> frozenset[Pool]:
         if not instance_types:  # EC2 would take none for all
             return frozenset()
-        with by_meaning():
+        with _sound():
             pages = (
                 self._aws.ec2(region)
                 .get_paginator("describe_instance_type_offerings")
@@ -72,7 +74,7 @@ class AwsPrices:
         cannot be one is left out, and logged."""
         if not instance_types:
             return ()
-        with by_meaning():
+        with _sound():
             pages = (
                 self._aws.ec2(region)
                 .get_paginator("describe_spot_price_history")
@@ -99,11 +101,11 @@ class AwsPrices:
         return {kind: price for kind, price in prices.items() if price is not None}
 
     def zones(self, region: str) -> Mapping[str, str]:
-        with by_meaning():
+        with _sound():
             answer = self._aws.ec2(region).describe_availability_zones(
                 AllAvailabilityZones=False, Filters=[{"Name": "state", "Values": ["available"]}]
             )
-        return {zone["ZoneName"]: zone["ZoneId"] for zone in answer["AvailabilityZones"]}
+            return {zone["ZoneName"]: zone["ZoneId"] for zone in answer["AvailabilityZones"]}
 
     def scores(
         self, regions: Sequence[str], instance_types: Sequence[str]
@@ -120,7 +122,7 @@ class AwsPrices:
     def _scores(
         self, regions: list[str], instance_types: list[str]
     ) -> Iterator[tuple[tuple[str, str], int]]:
-        with by_meaning():
+        with _sound():
             pages = (
                 self._aws.ec2(regions[0])
                 .get_paginator("get_spot_placement_scores")
@@ -141,15 +143,30 @@ class AwsPrices:
             {"Type": "TERM_MATCH", "Field": field, "Value": value}
             for field, value in wanted.items()
         ]
-        with by_meaning():
+        with _sound():
             pages = (
                 self._aws.pricing()
                 .get_paginator("get_products")
                 .paginate(ServiceCode="AmazonEC2", Filters=filters)
             )
             products = [json.loads(product) for page in pages for product in page["PriceList"]]
-        # One product fits; should AWS ever list two, the dearer one is what can apply.
-        return max((price for product in products for price in hourly(product)), default=None)
+            # One product fits; should AWS ever list two, the dearer one is what can apply.
+            return max((price for product in products for price in hourly(product)), default=None)
+
+
+@contextlib.contextmanager
+def _sound() -> Iterator[None]:
+    """AWS's errors by their meaning, and an answer of another form than AWS documents as one that
+    did not come: it is asked for again, and what was known until then stays."""
+    try:
+        with by_meaning():
+            yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise Unavailable(
+            f"AWS's answer cannot be read ({what}); it is asked for again. If this stays, see"
+            " whether a proxy answers in AWS's place"
+        ) from error
 
 
 def parse_quote(region: str, row: SpotPriceTypeDef) -> Quote | None:
@@ -169,7 +186,8 @@ def parse_quote(region: str, row: SpotPriceTypeDef) -> Quote | None:
 
 
 def hourly(product: Mapping[str, Any]) -> Iterator[int]:
-    """The on-demand prices an hour of a product of the price list, micro-dollars."""
+    """The on-demand prices an hour of a product of the price list, micro-dollars. Raises what
+    Python raises for a product of another form."""
     for offer in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in offer["priceDimensions"].values():
             price = price_usd_micros(dimension["pricePerUnit"].get("USD", ""))
