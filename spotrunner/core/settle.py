@@ -445,9 +445,15 @@ def _hopeless(draft: Draft, job: Job) -> str | None:
     if fruitless >= draft.limits.fruitless_attempts:
         return (
             f"{fruitless} attempts in a row brought no later checkpoint than step"
-            f" {draft.head_step(job.id)}: {held[-1].end_detail or held[-1].end_reason}"
+            f" {draft.head_step(job.id)}: {held[-1].end_detail or _words(held[-1])}"
         )
     return None
+
+
+def _words(attempt: Attempt) -> str:
+    """Why it ended, where nobody said more."""
+    reason = attempt.end_reason or attempt.ending
+    return f"the last one ended by {reason.value}" if reason else "the last one has ended"
 
 
 def _tried(attempt: Attempt) -> bool:

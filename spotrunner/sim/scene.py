@@ -46,14 +46,13 @@ class PoolScene:
 
     def offers_at(self, at: dt.datetime) -> tuple[Offer, ...]:
         spot = self.price_at(at)
-        dearest = max(self.on_demand_usd_micros_hour, spot or 0)
         priced = ((Market.SPOT, spot), (Market.ON_DEMAND, self.on_demand_usd_micros_hour))
         return tuple(
             Offer(
                 pool=self.pool,
                 market=market,
                 price_usd_micros_hour=price,
-                dearest_usd_micros_hour=dearest,
+                dearest_usd_micros_hour=max(self.on_demand_usd_micros_hour, price),
             )
             for market, price in priced
             if price is not None

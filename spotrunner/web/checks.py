@@ -267,7 +267,7 @@ class _Check:
 
     def _deadline(self) -> Iterator[Problem]:
         now, limits = self._deps.clock.now(), self._deps.limits
-        if (past := timing.past(self._spec, now)) is not None:
+        if (past := timing.out_of_time(self._spec, now)) is not None:
             yield past
             return
         on_demand = [offer for offer in self._offers if offer.market is Market.ON_DEMAND]

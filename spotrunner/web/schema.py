@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from spotrunner.core.catalogue import closest_name, region_problem, type_problem
+from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
 from spotrunner.core.policy.named import policies
@@ -330,6 +330,14 @@ class JobFile(_Part):
     # USD an hour; None: EC2 charges its spot price, up to the on-demand price
     max_price: Annotated[Decimal, AfterValidator(_price)] | None = None
 
+    @field_validator("work", "deadline", "policy", "max_price", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any) -> Any:
+        # A key without a value reads as a wish that was forgotten, and not as "no deadline".
+        if value is None:
+            raise ValueError("it has no value: give it one, or leave the key out")
+        return value
+
     @field_validator("speeds")
     @classmethod
     def _of_the_job(cls, speeds: dict[str, float], info: ValidationInfo) -> dict[str, float]:
@@ -405,6 +413,22 @@ def _filled(entry: Any, envs: dict[Any, Any]) -> Any:
 
 
 def _warnings(file: JobFile) -> Iterator[Problem]:
+    yield from _image_warnings(file)
+    if file.deadline is not None and file.policy == BY_DEFAULT:
+        yield Problem(
+            message=f"the policy {BY_DEFAULT} pays no heed to the deadline",
+            key="policy",
+            hint=f"take {BY_DEADLINE}, which is the default with one",
+        )
+    for index, name in enumerate(file.resources.instance_types):
+        if TYPES[name].legacy:
+            yield Problem(
+                message=f"{name} is a type that AWS retires: few zones still have it",
+                key=f"resources.instance_types.{index}",
+            )
+
+
+def _image_warnings(file: JobFile) -> Iterator[Problem]:
     parts = _IMAGE.fullmatch(file.image)
     if parts is None or parts["tag"] is None or not _is_stock(parts["repository"]):
         return

@@ -10,15 +10,19 @@ from spotrunner.core.located import Problem
 from spotrunner.core.model import JobSpec, Limits, Offer
 from spotrunner.core.speed import speeds
 from spotrunner.web.moments import duration, minute
+from spotrunner.web.schema import MAX_TIME_S
 
 _MINUTE_S = 60
 
 
-def past(spec: JobSpec, now: dt.datetime) -> Problem | None:
-    """A deadline that is over already; None where it is not."""
+def out_of_time(spec: JobSpec, now: dt.datetime) -> Problem | None:
+    """A deadline that is over already, or so far off that it must be a slip; None else."""
     deadline_at = spec.deadline_at
-    if deadline_at is None or deadline_at > now:
+    if deadline_at is None or now < deadline_at <= now + dt.timedelta(seconds=MAX_TIME_S):
         return None
+    if deadline_at > now:
+        message = f"expected at most {MAX_TIME_S // 86_400}d from now, found {minute(deadline_at)}"
+        return Problem(key="deadline", message=message)
     ago = duration((now - deadline_at).total_seconds())
     message = f"{minute(deadline_at)} was {ago} ago: it is {minute(now)} now"
     return Problem(key="deadline", message=message)

@@ -37,6 +37,9 @@ from spotrunner.sim.world import World
 from spotrunner.web.app import Deps, create_app
 from tests.build import OFFERS, T0, an_offer
 
+# Figures of these tests are reckoned by hand, with five minutes from a launch to its first step.
+LIMITS = Limits(changeover_s=300)
+
 TOKEN = "a-token-of-the-tests"
 START_S = 10.0
 
@@ -153,7 +156,7 @@ def _app(behind: Behind) -> FastAPI:
         refusals = behind.store.refusals(now - FORGOTTEN_AFTER)
         return Outlook(
             now=now,
-            limits=Limits(),
+            limits=LIMITS,
             offers=offers(regions, types),
             refusals=refusals,
             sights=sights(
@@ -186,7 +189,7 @@ def _app(behind: Behind) -> FastAPI:
             policies=policies(),
             sites=behind.sites,
             regions=("us-east-1", "eu-west-1"),
-            limits=Limits(),
+            limits=LIMITS,
             wake=lambda: behind.wakes.append(None),
             round=lambda _timeout_s: True,
             clock=behind.clock,

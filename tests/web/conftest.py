@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,8 +30,12 @@ from spotrunner.daemon.memos import read_spans
 from spotrunner.ports import PortError, Site
 from spotrunner.sim.cloud import SimPrices, SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
+from spotrunner.sim.stage import Inline
 from spotrunner.sim.world import World
 from spotrunner.web.app import Deps, create_app
+
+# Figures of these tests are reckoned by hand, with five minutes from a launch to its first step.
+LIMITS = Limits(changeover_s=300)
 
 START = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.timezone.utc)
 TOKEN = "a-token-of-the-tests"
@@ -134,60 +137,59 @@ def api() -> Iterator[Api]:
     market = MemoryMarket()
     mailbox = ObjectMailbox(home)
     buckets.objects("data-bucket").put("digits/shard-0", b"x")
-    with ThreadPoolExecutor(2) as executor:
-        board = Board(SimPrices(world, clock), clock, executor, 600, market=market)
-        lookout = Lookout(
-            store=store,
-            board=board,
-            hints=None,
-            hazards=FittedHazards(market),
-            clock=clock,
-            limits=Limits(),
-        )
-        made: list[Api] = []
-        deps = Deps(
-            store=store,
-            objects=home,
-            buckets=buckets,
-            heads=ObjectHeads(home),
-            mailbox=mailbox,
-            outlook=lookout.outlook,
-            offered=board.offered,
-            policies=policies(),
-            sites=sites,
-            regions=REGIONS,
-            limits=Limits(),
-            wake=lambda: made[0].wakes.append(None),
-            round=lambda timeout_s: made[0].round(timeout_s),
-            clock=clock,
-            token=TOKEN,
-            encode=codec.to_json,
-            status=lambda: {"installation": "test"},
-            market=market,
-            types=("g4dn.xlarge",),
-            tracked=board.look,
-            known=partial(read_spans, market),
-            sync=board.sync,
-            refit=partial(refit, store, market, clock),
-            max_workdir_bytes=MAX_WORKDIR_BYTES,
-        )
-        with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-            made.append(
-                Api(
-                    client=client,
-                    store=store,
-                    home=home,
-                    data=buckets.objects("data-bucket"),
-                    buckets=buckets,
-                    clock=clock,
-                    mailbox=mailbox,
-                    world=world,
-                    sites=sites,
-                    board=board,
-                    market=market,
-                )
+    board = Board(SimPrices(world, clock), clock, Inline(), 600, market=market)
+    lookout = Lookout(
+        store=store,
+        board=board,
+        hints=None,
+        hazards=FittedHazards(market),
+        clock=clock,
+        limits=LIMITS,
+    )
+    made: list[Api] = []
+    deps = Deps(
+        store=store,
+        objects=home,
+        buckets=buckets,
+        heads=ObjectHeads(home),
+        mailbox=mailbox,
+        outlook=lookout.outlook,
+        offered=board.offered,
+        policies=policies(),
+        sites=sites,
+        regions=REGIONS,
+        limits=LIMITS,
+        wake=lambda: made[0].wakes.append(None),
+        round=lambda timeout_s: made[0].round(timeout_s),
+        clock=clock,
+        token=TOKEN,
+        encode=codec.to_json,
+        status=lambda: {"installation": "test"},
+        market=market,
+        types=("g4dn.xlarge",),
+        tracked=board.look,
+        known=partial(read_spans, market),
+        sync=board.sync,
+        refit=partial(refit, store, market, clock),
+        max_workdir_bytes=MAX_WORKDIR_BYTES,
+    )
+    with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        made.append(
+            Api(
+                client=client,
+                store=store,
+                home=home,
+                data=buckets.objects("data-bucket"),
+                buckets=buckets,
+                clock=clock,
+                mailbox=mailbox,
+                world=world,
+                sites=sites,
+                board=board,
+                market=market,
             )
-            yield made[0]
+        )
+        yield made[0]
 
 
 def a_job(**changes: Any) -> dict[str, Any]:
