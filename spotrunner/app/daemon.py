@@ -56,6 +56,9 @@ log = structlog.get_logger(__name__)
 
 # Reads and acts at a time. A region needs two in a round, and S3 answers are short.
 WORKERS = 16
+# Prices and hints have threads of their own: their sources may be slow for minutes, and mail, HEADs
+# and listings, which a round needs, must not queue behind them.
+MARKET_WORKERS = 6
 
 
 def run(config: Path, *, log_json: bool = False) -> None:
@@ -70,10 +73,11 @@ def run(config: Path, *, log_json: bool = False) -> None:
     with (
         _alone(settings.state_dir),
         ThreadPoolExecutor(WORKERS, "io") as executor,
+        ThreadPoolExecutor(MARKET_WORKERS, "market") as market,
         # A table takes the processor for a second: one at a time, and no read waits for it.
         ThreadPoolExecutor(1, "plans") as planner,
     ):
-        daemon = _Daemon(settings, executor, planner, stopped)
+        daemon = _Daemon(settings, executor, market, planner, stopped)
         try:
             daemon.start()
             stopped.wait()
@@ -107,6 +111,7 @@ class _Daemon:
         self,
         settings: Settings,
         executor: ThreadPoolExecutor,
+        market: ThreadPoolExecutor,
         planner: ThreadPoolExecutor,
         stopped: threading.Event,
     ) -> None:
@@ -119,7 +124,7 @@ class _Daemon:
         self._store = open_store(settings.database)
         self._installation = claim(self._objects, self._store)
         prices = AwsPrices(aws)
-        self._lookout = self._new_lookout(prices, executor)
+        self._lookout = self._new_lookout(prices, market)
         self._sites = AwsSites(
             aws,
             instance_profile=settings.instance_profile,
