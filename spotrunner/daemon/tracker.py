@@ -221,6 +221,21 @@ class Tracker:
         return new
 
 
+def failed_whole(
+    market: RegionMarket, types: frozenset[str], now: dt.datetime, error: Exception
+) -> RegionMarket:
+    """`market` after a read of these types that ended by a bug of ours: what it holds stays, and
+    all of it is asked for again as after a failure."""
+    trouble = f"an error of spotrunner's own ({type(error).__name__}: {error}); see the log"
+    return dataclasses.replace(
+        market,
+        zones=market.zones.failed({market.region}, now, trouble),
+        offered=market.offered.failed(types, now, trouble),
+        prices=market.prices.failed(types, now, trouble),
+        on_demand=market.on_demand.failed(types, now, trouble),
+    )
+
+
 def _failed(
     source: Source[T],
     what: str,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
+from structlog.testing import capture_logs
 
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.model import Market, Pool, Quote
+from spotrunner.daemon import board
 from spotrunner.daemon.board import FORGOTTEN_AFTER, Board
+from spotrunner.daemon.tracker import Reading
 from spotrunner.ports import Unavailable
 from spotrunner.sim.cloud import SimPrices, VirtualClock
 from spotrunner.sim.faults import Fault, Lose
@@ -31,11 +34,14 @@ class Prices(SimPrices):
     def __init__(self, world: World, clock: VirtualClock) -> None:
         super().__init__(world, clock)
         self.read: list[tuple[str, tuple[str, ...]]] = []
+        self.bug: Exception | None = None
 
     def quotes(
         self, region: str, instance_types: Sequence[str], since: dt.datetime
     ) -> tuple[Quote, ...]:
         self.read.append((region, tuple(instance_types)))
+        if self.bug is not None:
+            raise self.bug
         return super().quotes(region, instance_types, since)
 
 
@@ -155,6 +161,7 @@ class Slow(SimPrices):
         self.let = threading.Event()
         self.at_once = 0
         self.most_at_once = 0
+        self.since: list[dt.datetime] = []
 
     def quotes(
         self, region: str, instance_types: Sequence[str], since: dt.datetime
@@ -164,10 +171,13 @@ class Slow(SimPrices):
             self.most_at_once = max(self.most_at_once, self.at_once)
             assert self.let.wait(LONGEST_S)
             self.at_once -= 1
+            self.since.append(since)
         return super().quotes(region, instance_types, since)
 
 
 LONGEST_S = 20.0
+WORKERS = 4
+SYNCED_SINCE = START - dt.timedelta(days=1)
 
 
 class Threads:
@@ -184,23 +194,73 @@ class Threads:
             self.prices, self.clock, self._executor, EVERY_S, patience_s, market=self.market
         )
 
+    def sync(
+        self, regions: Sequence[str], timeout_s: float = LONGEST_S
+    ) -> Mapping[str, Reading | None]:
+        return self.board.sync(regions, [G4DN], SYNCED_SINCE, timeout_s)
+
+    def finish(self) -> None:
+        """All that is under way comes to its end."""
+        self.prices.let.set()
+        self._executor.shutdown()
+
     def regions(self) -> set[str]:
         return {offer.pool.region for offer in self.board.offers([EAST, WEST], [G4DN])}
 
 
 @pytest.fixture
 def threads() -> Iterator[Threads]:
-    with ThreadPoolExecutor(4) as executor:
+    with ThreadPoolExecutor(WORKERS) as executor:
         scene = Threads(executor)
         yield scene
         scene.prices.let.set()
 
 
-def test_a_slow_region_keeps_nobody_waiting_and_answers_later(threads: Threads) -> None:
-    # The eastern region is there as soon as its thread has run.
-    assert any(threads.regions() == {EAST} for _ in range(100))
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each wait, for how many reads."""
+    waits: list[int] = []
+
+    def counted(reads: Collection[Future[Reading]], timeout: float) -> object:
+        waits.append(len(reads))
+        return wait(reads, timeout=timeout)
+
+    monkeypatch.setattr(board, "wait", counted)
+    return waits
+
+
+def test_a_slow_region_is_waited_for_once_and_answers_later(
+    threads: Threads, waits: list[int]
+) -> None:
+    threads.sync([EAST])
+    assert threads.regions() == {EAST}
+    assert waits == [1, 1], "for the sync, and for the western region"
+    for _ in range(3):
+        assert threads.regions() == {EAST}
+    assert waits == [1, 1], "not for the same read again"
+    threads.finish()
+    assert threads.regions() == {EAST, WEST}
+
+
+def test_a_region_that_is_known_is_not_waited_for(threads: Threads) -> None:
+    """The patience is so long that a wait would show."""
+    threads.start(patience_s=LONGEST_S)
     threads.prices.let.set()
-    assert any(threads.regions() == {EAST, WEST} for _ in range(100))
+    assert threads.regions() == {EAST, WEST}
+    threads.prices.let.clear()
+    threads.clock.advance(EVERY_S)
+    assert threads.regions() == {EAST, WEST}
+    assert threads.board.markets()[WEST].read_at == START
+    threads.finish()
+    threads.regions()
+    assert threads.board.markets()[WEST].prices.read_at == threads.clock.now()
+
+
+def test_a_sync_keeps_no_round_waiting(threads: Threads, waits: list[int]) -> None:
+    assert threads.sync([WEST], timeout_s=0.0) == {WEST: None}
+    assert waits == [1]
+    threads.board.look([WEST], [G4DN])
+    assert waits == [1]
 
 
 def test_while_a_region_is_slow_what_the_store_has_of_it_is_served(threads: Threads) -> None:
@@ -223,3 +283,54 @@ def test_sync_waits_for_the_read_that_is_under_way(threads: Threads) -> None:
     assert told is not None
     assert (told.rows, told.new_rows) == (2, 0)
     assert threads.prices.most_at_once == 1
+
+
+def test_syncs_that_wait_for_the_same_read_are_one_and_hold_no_thread(threads: Threads) -> None:
+    threads.regions()
+    for _ in range(2 * WORKERS):
+        assert threads.sync([WEST], timeout_s=0.0) == {WEST: None}
+    told = threads.sync([EAST])[EAST]
+    assert told is not None, "a thread was free for it"
+    threads.prices.let.set()
+    threads.sync([WEST])
+    assert threads.prices.since.count(SYNCED_SINCE) == 1
+
+
+def test_a_sync_that_asks_for_more_widens_the_one_that_waits(threads: Threads) -> None:
+    threads.regions()
+    threads.sync([WEST], timeout_s=0.0)
+    since = START - dt.timedelta(days=90)
+    threads.board.sync([WEST], [G5], since, timeout_s=0.0)
+    threads.prices.let.set()
+    threads.sync([WEST])
+    threads.finish()
+    assert threads.prices.since[-1] == since
+    assert threads.board.look([WEST], [])[WEST].types == {G4DN, G5}
+
+
+# -- bugs of ours ------------------------------------------------------------------------------
+
+
+def test_a_bug_in_a_read_is_the_regions_trouble_and_ends_no_round(scene: Scene) -> None:
+    first = scene.board.offers([EAST], [G4DN])
+    scene.clock.advance(EVERY_S)
+    scene.prices.bug = KeyError("Location")
+    with capture_logs() as logged:
+        assert scene.board.offers([EAST], [G4DN]) == first
+    assert [line["log_level"] for line in logged] == ["error"]
+    assert "KeyError" in scene.board.markets()[EAST].trouble
+    assert scene.board.markets()[EAST].read_at == START
+    scene.types_read()
+    scene.board.offers([EAST], [G4DN])
+    assert scene.types_read() == set(), "it is not asked again in every round"
+    scene.prices.bug = None
+    scene.clock.advance(EVERY_S / 10)
+    scene.board.offers([EAST], [G4DN])
+    assert not scene.board.markets()[EAST].trouble
+
+
+def test_a_sync_that_ends_by_a_bug_says_so(scene: Scene) -> None:
+    scene.prices.bug = KeyError("Location")
+    told = scene.board.sync([EAST], [G4DN], START, timeout_s=1.0)[EAST]
+    assert told is not None
+    assert "KeyError" in told.trouble
