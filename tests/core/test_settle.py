@@ -554,3 +554,9 @@ def test_an_end_by_price_is_an_interruption_with_a_cool_down_of_its_own(
         assert changed.cost_usd_micros == 0  # in its first hour
     if state is InstanceState.ENDED or notice is None:
         assert [it.meaning for it in draft.refusals] == [Refused.PRICE]
+
+
+def test_three_fruitless_boots_are_told_in_words() -> None:
+    attempts = [dataclasses.replace(fruitless(n), end_reason=EndReason.BOOT) for n in (1, 2, 3)]
+    draft = after(settle, a_snapshot(attempts=attempts, head=a_head(100)))
+    assert draft.jobs[JOB].reason.endswith("step 100: the last one ended by boot")

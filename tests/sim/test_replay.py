@@ -363,3 +363,10 @@ def test_sightings_say_what_the_core_says(happenings: list[tuple[str, int]]) -> 
 def test_the_spec_must_say_how_long_the_work_is() -> None:
     with pytest.raises(AssertionError, match="work"):
         a_replay(a_spec(), a_scene())
+
+
+def test_on_demand_costs_its_own_price_where_spot_is_dearer() -> None:
+    pool = a_pool_scene(prices=((0, 900_000),), on_demand=500_000)
+    spot, on_demand = pool.offers_at(hour(1))
+    assert (spot.price_usd_micros_hour, spot.dearest_usd_micros_hour) == (900_000, 900_000)
+    assert (on_demand.price_usd_micros_hour, on_demand.dearest_usd_micros_hour) == (500_000,) * 2

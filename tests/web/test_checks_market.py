@@ -208,3 +208,9 @@ def test_a_bucket_that_does_not_say_where_it_is_counts_as_near(
     )
     data = _data(api)
     assert (data.bytes, data.region) == (1, None)
+
+
+def test_a_deadline_beyond_a_year_is_a_slip(api: Api) -> None:
+    response = api.submit(_late(deadline="9999-12-31T23:59Z"))
+    (error,) = response.json()["errors"]
+    assert error["message"] == "expected at most 365d from now, found 9999-12-31T23:59Z"

@@ -216,3 +216,17 @@ def test_a_bid_is_for_spot() -> None:
     (error,) = caught.value.errors()
     assert error["loc"] == ("max_price",)
     assert "use_spot is false: leave one of them out" in error["msg"]
+
+
+@pytest.mark.parametrize("key", ["work", "deadline", "policy", "max_price"])
+def test_a_key_without_a_value_is_no_wish(key: str) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        JobFile.model_validate({**a_job(), key: None})
+    (error,) = wrong.value.errors()
+    assert "it has no value: give it one, or leave the key out" in error["msg"]
+
+
+def test_a_policy_that_pays_no_heed_to_the_deadline_is_spoken_of() -> None:
+    file = JobFile.model_validate(a_job(work="8h", deadline="12h", policy="cheapest"))
+    (warning,) = file.warnings
+    assert warning.message == "the policy cheapest pays no heed to the deadline"
