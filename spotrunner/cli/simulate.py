@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,9 +111,7 @@ def simulate(
     _check_late(setting, allow_late)
     simulated.say_before(setting)
     found = _run(setting)
-    if plot is not None and found.outcomes:
-        simulated.draw(found, plot)
-    simulated.show(found, output)
+    simulated.show(found, output, plot)
 
 
 # -- the job -----------------------------------------------------------------------------------
@@ -290,10 +289,19 @@ def _names(spec: JobSpec, deadline_s: float | None, asked: Sequence[str]) -> tup
             raise BadInput(f"--policy {name}: there is no such policy; {hint}")
         if known[name].needs_deadline and deadline_s is None:
             raise BadInput(f"--policy {name} needs a deadline: add --deadline 12h")
-    if asked:
-        return tuple(dict.fromkeys(asked))
     fits = "cheapest" if deadline_s is None else "deadline"
-    return tuple(dict.fromkeys((spec.policy, fits, "on_demand")))
+    names = tuple(dict.fromkeys(asked or (spec.policy, fits, "on_demand")))
+    if "planner" in names:
+        _check_numpy()
+    return names
+
+
+def _check_numpy() -> None:
+    """Before any run: a process of the back-test could only fail with it."""
+    from spotrunner.daemon.tables import NUMPY_HINT
+
+    if importlib.util.find_spec("numpy") is None:
+        raise BadInput(NUMPY_HINT)
 
 
 def _check_late(setting: Setting, allow_late: bool) -> None:

@@ -40,7 +40,8 @@ def say_before(setting: Setting) -> None:
         say(f"warning: {line}")
 
 
-def show(test: BackTest, output: Output) -> None:
+def show(test: BackTest, output: Output, plot: Path | None = None) -> None:
+    """Raises Failure where the chart cannot be written, after all else."""
     done, asked = len(test.outcomes), test.setting.runs
     if not test.is_whole:
         say(f"stopped: {done} of {asked} runs are done" + (", which say:" if done else ""))
@@ -50,6 +51,9 @@ def show(test: BackTest, output: Output) -> None:
         print_json(facts(test))
     else:
         _print(test)
+    if plot is not None:
+        # After the figures: they are not lost where the chart cannot be written.
+        _draw(test, plot)
     if not test.is_whole:
         raise typer.Exit(int(Exit.FAILED))
 
@@ -204,8 +208,14 @@ def check_plot(plot: Path) -> None:
         raise Failure(problem, Exit.BAD_INPUT)
 
 
-def draw(test: BackTest, plot: Path) -> None:
+def _draw(test: BackTest, plot: Path) -> None:
     from spotrunner.cli import simulated_chart
 
-    simulated_chart.draw(test, plot)
+    try:
+        simulated_chart.draw(test, plot)
+    except OSError as error:
+        raise Failure(
+            f"--plot {plot} cannot be written: {error.strerror or error}; name another file, the"
+            " same --seed draws the same runs"
+        ) from None
     say(f"drawn into {plot}")

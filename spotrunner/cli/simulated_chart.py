@@ -30,6 +30,8 @@ def problem(plot: Path) -> str | None:
     """Why nothing can be drawn into this file; None if it can."""
     if plot.suffix.lower() not in ENDINGS:
         return f"--plot {plot}: expected a file that ends with {' or '.join(ENDINGS)}"
+    if plot.is_dir():
+        return f"--plot {plot} is a folder: name a file in it, such as {plot / 'chart.png'}"
     if not plot.absolute().parent.is_dir():
         return f"--plot {plot}: there is no folder {plot.absolute().parent}"
     if importlib.util.find_spec("matplotlib") is None:
@@ -38,6 +40,7 @@ def problem(plot: Path) -> str | None:
 
 
 def draw(test: BackTest, plot: Path) -> None:
+    """Raises OSError where the file cannot be written."""
     from matplotlib.figure import Figure
 
     names = test.setting.names

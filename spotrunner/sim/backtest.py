@@ -298,9 +298,10 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One policy over all runs. Costs are of all runs, micro-dollars; `finish_s` of those that
-    ended. `unfinished` were not over when the history was, or the budget; `missed` were late, or
-    never ended although there is a deadline."""
+    """One policy over all runs. Costs are of all runs, micro-dollars; `finish_s` and
+    `saved_fraction` of those that ended, None where none did: what was given up saved nothing.
+    `unfinished` were not over when the history was, or the budget; `missed` were late, or never
+    ended although there is a deadline."""
 
     policy: str
     runs: int
@@ -308,7 +309,7 @@ class Summary:
     finish_s: Spread | None
     interruptions: Spread
     on_demand_share: float
-    saved_fraction: float
+    saved_fraction: float | None
     missed: int
     unfinished: int
     moves: float
@@ -330,7 +331,7 @@ def summary(test: BackTest, name: str) -> Summary:
         finish_s=Spread.of([it.finish_s for it in found if it.finish_s is not None]),
         interruptions=_spread([it.interruptions for it in found]),
         on_demand_share=sum(it.on_demand_s for it in found) / max(1, machines_s),
-        saved_fraction=1 - cost.mean / on_demand_usd_micros(test.setting),
+        saved_fraction=_saved_fraction(test.setting, found),
         missed=sum(not it.in_time for it in found) if found[0].deadline_at else 0,
         unfinished=len(unfinished),
         moves=statistics.fmean(it.moves for it in found),
@@ -338,6 +339,11 @@ def summary(test: BackTest, name: str) -> Summary:
         refusals=statistics.fmean(it.refusals for it in found),
         why_unfinished=unfinished[0].why if unfinished else "",
     )
+
+
+def _saved_fraction(setting: Setting, runs: Sequence[Run]) -> float | None:
+    costs = [it.cost_usd_micros for it in runs if it.finished_at is not None]
+    return 1 - statistics.fmean(costs) / on_demand_usd_micros(setting) if costs else None
 
 
 def perfect(test: BackTest, *, free_hours: bool) -> Spread | None:
@@ -367,22 +373,31 @@ def _on_demand_plans(setting: Setting) -> Iterator[tuple[float, int]]:
 
 
 def conclusion(test: BackTest, name: str) -> str:
-    """One plain sentence about a policy."""
+    """One plain sentence about a policy; runs that never ended come first."""
     found, count = summary(test, name), len(test.outcomes)
-    cost, saved = found.cost_usd_micros, found.saved_fraction
-    against = f"{abs(saved):.0%} {'below' if saved >= 0 else 'above'} on-demand"
-    if abs(saved) < 0.005:
-        against = "the on-demand price"
-    ended = found.runs - found.unfinished
+    cost, ended = found.cost_usd_micros, found.runs - found.unfinished
+    open_ = f" did not end in {found.unfinished} of {count} runs and" if found.unfinished else ""
     in_time = (
         f"in time in {found.runs - found.missed} of {count} runs"
         if test.setting.deadline_s is not None
         else f"done in {ended} of {count} runs"
     )
+    against = _against(found)
     return (
-        f"{name} would have cost {usd(round(cost.mean))} (p90 {usd(round(cost.p90))}), {against},"
-        f" {in_time}"
+        f"{name}{open_} would have cost {usd(round(cost.mean))} (p90 {usd(round(cost.p90))}),"
+        f" {against}{in_time}"
     )
+
+
+def _against(found: Summary) -> str:
+    """Nothing where no run ended: half a job at half the price is no saving."""
+    saved = found.saved_fraction
+    if saved is None:
+        return ""
+    against = f"{abs(saved):.0%} {'below' if saved >= 0 else 'above'} on-demand"
+    if abs(saved) < 0.005:
+        against = "the on-demand price"
+    return f"{against} where it ended, " if found.unfinished else f"{against}, "
 
 
 def _spread(values: Sequence[float]) -> Spread:

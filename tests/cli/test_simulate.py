@@ -167,6 +167,34 @@ def test_a_chart_that_cannot_be_drawn_is_found_first(simulate: Run, tmp_path: Pa
     assert simulate("--plot", missing).err.endswith(f"there is no folder {missing.parent}\n")
 
 
+def test_a_folder_is_no_chart(simulate: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "chart.png"
+    folder.mkdir()
+    said = simulate("--plot", folder)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"spotrunner: --plot {folder} is a folder: name a file in it, such as"
+        f" {folder / 'chart.png'}\n"
+    )
+
+
+def test_the_table_is_there_where_the_chart_cannot_be_written(
+    simulate: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_test: backtest.BackTest, _plot: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(simulated_chart, "problem", lambda _plot: None)
+    monkeypatch.setattr(simulated_chart, "draw", full)
+    said = simulate("--plot", tmp_path / "chart.png")
+    assert said.code == 1
+    assert said.out.startswith("cheapest would have cost 0.")
+    assert said.err.splitlines()[-1] == (
+        f"spotrunner: --plot {tmp_path / 'chart.png'} cannot be written: No space left on device;"
+        " name another file, the same --seed draws the same runs"
+    )
+
+
 def test_a_missing_matplotlib_names_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -227,6 +255,16 @@ def test_a_sentence_for_what_is_wrong(
     said = simulate(*arguments)
     assert (said.code, said.out) == (2, "")
     assert said.err == f"spotrunner: {message}\n"
+
+
+def test_the_planner_without_numpy_is_refused_first(
+    simulate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    said = simulate("-p", "greedy", "-p", "planner", "--deadline", "12h")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == ("spotrunner: the planner needs numpy: pip install 'spotrunner[planner]'\n")
+    assert simulate("-p", "greedy", "--deadline", "12h").code == 0
 
 
 def test_what_is_late_may_be_asked_for(simulate: Run) -> None:

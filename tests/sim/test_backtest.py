@@ -142,10 +142,29 @@ def test_a_summary_by_hand() -> None:
 def test_what_is_late_and_what_never_ended_is_counted() -> None:
     shut = a_history(a_pool_history(capacity=Steps([(T0, False)])), days=1)
     setting = a_setting(history=shut, deadline_s=40_000.0, names=("cheapest",), runs=2)
-    found = summary(backtest.run(setting, processes=1), "cheapest")
+    test = backtest.run(setting, processes=1)
+    found = summary(test, "cheapest")
     assert (found.missed, found.unfinished) == (2, 2)
     assert found.finish_s is None
     assert found.why_unfinished
+    assert found.saved_fraction is None
+    assert conclusion(test, "cheapest") == (
+        "cheapest did not end in 2 of 2 runs and would have cost 0.0000 USD (p90 0.0000 USD), in"
+        " time in 0 of 2 runs"
+    )
+
+
+def test_what_never_ended_saved_nothing() -> None:
+    # Open for the first run only: what the second one did not do is no saving.
+    open_once = a_pool_history(capacity=Steps([(T0, True), (hour(6), False)]))
+    setting = a_setting(history=a_history(open_once, days=2), names=("cheapest",), runs=2)
+    test = backtest.run(setting, processes=1)
+    found = summary(test, "cheapest")
+    cost, dear = (billed(4 * 3600 + 300, (), price) for price in (SPOT, ON_DEMAND))
+    assert found.unfinished == 1
+    assert found.saved_fraction == pytest.approx(1 - cost / dear)
+    assert conclusion(test, "cheapest").startswith("cheapest did not end in 1 of 2 runs and would")
+    assert "70% below on-demand where it ended, done in 1 of 2 runs" in conclusion(test, "cheapest")
 
 
 def test_policies_plan_with_the_changeover_that_is_modelled() -> None:
