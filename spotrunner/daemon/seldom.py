@@ -52,7 +52,7 @@ class Seldom(Generic[T]):
                 if not self._asking.done():
                     return
                 asked, self._asking = self._asking, None
-                asked.result()  # a bug of ours is raised here
+                self._note_bug(asked, now)
             again_after = min(self._every, AGAIN_AFTER)
             if self._source.is_due(frozenset({self.name}), now, self._every, again_after):
                 self._asking = self._executor.submit(self._ask, now)
@@ -77,6 +77,17 @@ class Seldom(Generic[T]):
             return
         with self._lock:
             self._source = self.source.heard({self.name: value}, now)
+
+    def _note_bug(self, asked: Future[None], now: dt.datetime) -> None:
+        """A bug of ours is the source's trouble, and what it said stays: no round ends by it."""
+        error = asked.exception()
+        if error is None:
+            return
+        if not isinstance(error, Exception):
+            raise error
+        log.error("not read", what=self.name, exc_info=error)
+        trouble = f"an error of spotrunner's own ({type(error).__name__}: {error}); see the log"
+        self._source = self.source.failed({self.name}, now, trouble)
 
     def _loaded(self) -> Source[T]:
         try:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.catalogue import TYPES, USABLE
@@ -53,7 +54,7 @@ class File:
             },
         )
         self.asked: list[str | None] = []
-        self.error: PortError | None = None
+        self.error: Exception | None = None
 
     def read(self, etag: str | None) -> AdvisorPage | None:
         self.asked.append(etag)
@@ -209,6 +210,26 @@ def test_an_advisor_that_is_down_leaves_what_it_said(
     assert len(scene.file.asked) == tries
     assert scene.bands() == known
     assert scene.hints.sources()["Spot Advisor"].trouble == str(error)
+
+
+def test_a_bug_in_a_read_is_the_sources_trouble_and_ends_no_round(scene: Scene) -> None:
+    scene.hints.look([])
+    known = scene.bands()
+    scene.clock.advance(DAY_S)
+    scene.file.error = KeyError("instance_types")
+    scene.file.asked = []
+    with capture_logs() as logged:
+        for _ in range(6):
+            scene.hints.look([])
+            scene.clock.advance(600)
+    assert len(scene.file.asked) == 1, "it is asked again after an hour"
+    assert [line["log_level"] for line in logged] == ["error"]
+    assert scene.bands() == known
+    assert "KeyError" in scene.hints.sources()["Spot Advisor"].trouble
+    scene.file.error = None
+    scene.clock.advance(600)
+    scene.hints.look([])
+    assert scene.hints.sources()["Spot Advisor"].trouble == ""
 
 
 def test_a_damaged_memo_of_the_advisor_is_read_without_its_version(scene: Scene) -> None:
