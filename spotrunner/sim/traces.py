@@ -16,6 +16,8 @@ import io
 import itertools
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,11 @@ from spotrunner.core.model import Pool
 CONSTANT_RATIO = 0.9731 / 3.06
 MANIFEST = "manifest.json"
 _GAP_S = (1.0, 86_400.0)
+# A run may have a deadline some years after the last tick: far from where time itself ends.
+_YEARS = range(1970, 2200)
+_LONGEST_S = 100 * 365 * 86_400.0
+_MOST_USD_HOUR = 100_000.0
+_MOST = 1e15
 
 
 class BadTraces(Exception):
@@ -95,6 +102,8 @@ def read(folder: Path) -> tuple[TraceSet, ...]:
         manifest = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
         raise BadTraces(f"{folder} has no {MANIFEST}: name a folder of traces") from None
+    except OSError as error:
+        raise BadTraces(f"{folder / MANIFEST} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise BadTraces(f"{folder / MANIFEST} is no JSON: {error}") from None
     if not isinstance(manifest, dict) or not manifest:
@@ -121,6 +130,7 @@ def _read_set(folder: Path, name: str, said: Any) -> TraceSet:
     lengths = {len(zone.capacity) for zone in found}
     if len(lengths) > 1:
         raise BadTraces(f"{name}: its zones have unequal lengths, {sorted(lengths)} ticks")
+    _check_length(name, max(lengths), gap_s)
     _check_gap(name, said, gap_s)
     return TraceSet(name=name, start=start, gap_s=gap_s, nodes=int(nodes), zones=found)
 
@@ -139,9 +149,11 @@ def _arrays(folder: Path, name: str, said: _Said) -> Mapping[str, Any]:
     if wanted is not None and wanted != got:
         raise BadTraces(f"{name}: {path} is not the file of the manifest: its sha256 is {got}")
     try:
+        if not zipfile.is_zipfile(io.BytesIO(packed)):
+            raise ValueError("it is another file, or cut short")
         with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
             return {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadTraces(f"{name}: {path} is no npz: {error}") from None
 
 
@@ -154,12 +166,14 @@ def _zone(name: str, key: str, said: _Said, arrays: Mapping[str, Any]) -> ZoneTr
     if capacity.min() < 0 or capacity.max() > 255:
         raise BadTraces(f"{name}: avail/{key} is not between 0 and 255")
     prices = arrays.get(f"price/{key}")
+    if prices is not None and (prices.ndim != 1 or prices.dtype.kind not in "uif"):
+        raise BadTraces(f"{name}: price/{key} is not a row of numbers")
     if prices is not None and prices.shape != capacity.shape:
         raise BadTraces(
             f"{name}: avail/{key} has {len(capacity)} ticks and price/{key} {len(prices)}"
         )
     on_demand = said.number("od_usd_h")
-    if on_demand <= 0:
+    if not 1e-6 <= on_demand <= _MOST_USD_HOUR:
         raise BadTraces(f"{name}: od_usd_h of {key} is {on_demand:g}, not a price")
     ticks = said.said.get("ticks", len(capacity))
     if ticks != len(capacity):
@@ -187,20 +201,31 @@ def _micros(name: str, key: str, prices_usd: list[float]) -> tuple[int, ...]:
 
 def _start(name: str, text: str) -> dt.datetime:
     try:
-        at = dt.datetime.fromisoformat(text)
+        at = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise BadTraces(f"{name}: set_start_utc is {text!r}, not a time") from None
-    return at if at.tzinfo else at.replace(tzinfo=dt.timezone.utc)
+    if at.year not in _YEARS:
+        raise BadTraces(
+            f"{name}: set_start_utc is {text!r}, not between {_YEARS.start} and {_YEARS.stop}"
+        )
+    # The field's name says UTC; an offset says otherwise, and is believed.
+    return at.astimezone(dt.timezone.utc) if at.tzinfo else at.replace(tzinfo=dt.timezone.utc)
+
+
+def _check_length(name: str, ticks: int, gap_s: float) -> None:
+    if ticks * gap_s > _LONGEST_S:
+        raise BadTraces(f"{name}: {ticks} ticks of {gap_s:g} s are more than a hundred years")
 
 
 def _check_gap(name: str, said: _Said, gap_s: float) -> None:
     """A source that was thinned out says so: its gap and ours have to agree."""
-    source_s, thinned = said.said.get("source_gap_seconds"), said.said.get("downsample")
-    if source_s is None or thinned is None:
+    fields = ("source_gap_seconds", "downsample")
+    if any(said.said.get(field) is None for field in fields):
         return
+    source_s, thinned = (said.number(field) for field in fields)
     if abs(source_s * thinned - gap_s) > 1e-6:
         raise BadTraces(
-            f"{name}: gap_seconds is {gap_s:g}, but {thinned} ticks of the source are"
+            f"{name}: gap_seconds is {gap_s:g}, but {thinned:g} ticks of the source are"
             f" {source_s * thinned:g} s"
         )
 
@@ -218,7 +243,9 @@ class _Said:
 
     def number(self, field: str) -> float:
         value = self.said.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        # JSON has no NaN and no Infinity, and what reads it takes them all the same.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) < _MOST:
             raise BadTraces(f"{self.where}: {field} is {value!r} in the manifest, not a number")
         return float(value)
 

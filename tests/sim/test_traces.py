@@ -117,6 +117,28 @@ def bad_price(price: float) -> dict[str, Any]:
         ({"arrays": {"avail/a": UP[:0]}}, "avail/a is not a row of whole numbers"),
         ({"arrays": {"avail/a": PRICES}}, "avail/a is not a row of whole numbers"),
         ({"arrays": {"avail/a": np.array([-1] * 5)}}, "not between 0 and 255"),
+        ({"zone": {"od_usd_h": -3.06}}, "od_usd_h of a is -3.06, not a price"),
+        ({"zone": {"od_usd_h": 1e6}}, "od_usd_h of a is 1e+06, not a price"),
+        ({"zone": {"od_usd_h": float("nan")}}, "A, a: od_usd_h is nan in the manifest, not a"),
+        ({"zone": {"od_usd_h": float("inf")}}, "A, a: od_usd_h is inf in the manifest, not a"),
+        ({"nodes": float("inf")}, "nodes is inf in the manifest, not a number"),
+        ({"nodes": 10**400}, "in the manifest, not a number"),
+        ({"source_gap_seconds": "32", "downsample": 6}, "source_gap_seconds is '32'"),
+        (
+            {"set_start_utc": "9999-12-31T23:55"},
+            "set_start_utc is '9999-12-31T23:55', not between 1970 and 2200",
+        ),
+        ({"set_start_utc": "0001-01-01T00:00+05:00"}, "not between 1970 and 2200"),
+        (
+            {"arrays": {"avail/a": np.ones(40_000, np.uint8)}, "gap_seconds": 86_400}
+            | {"zone": {"ticks": 40_000}},
+            "40000 ticks of 86400 s are more than a hundred years",
+        ),
+        (
+            {"arrays": {"avail/a": UP, "price/a": np.array(["1"] * 5)}},
+            "A: price/a is not a row of numbers",
+        ),
+        ({"arrays": {"avail/a": UP, "price/a": np.array(1.0)}}, "price/a is not a row of numbers"),
         ({"arrays": bad_price(0)}, "A: price/a is 0 at tick 3, not a price"),
         ({"arrays": bad_price(-1)}, "price/a is -1 at tick 3"),
         ({"arrays": bad_price(float("nan"))}, "price/a is nan at tick 3"),
@@ -158,6 +180,35 @@ def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK, or so it says")
     with pytest.raises(BadTraces, match="is no npz"):
         read(tmp_path)
+
+
+def test_an_npz_that_is_cut_short(tmp_path: Path) -> None:
+    a_folder(tmp_path)
+    whole = (tmp_path / "a.npz").read_bytes()
+    for length in (0, 40, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "a.npz").write_bytes(whole[:length])
+        with pytest.raises(BadTraces, match="is no npz"):
+            read(tmp_path)
+    damaged = bytearray(whole)
+    damaged[whole.index(PRICES.tobytes())] ^= 1
+    (tmp_path / "a.npz").write_bytes(damaged)
+    with pytest.raises(BadTraces, match="is no npz"):
+        read(tmp_path)
+
+
+def test_one_array_alone_is_no_npz(tmp_path: Path) -> None:
+    a_folder(tmp_path)
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.save(file, UP)
+    with pytest.raises(BadTraces, match="is no npz"):
+        read(tmp_path)
+
+
+def test_a_start_with_an_offset_is_told_in_utc(tmp_path: Path) -> None:
+    for text in ("2023-02-15T23:08+01:00", "2023-02-15T22:08Z"):
+        (found,) = read(a_folder(tmp_path, set_start_utc=text))
+        assert found.start.tzinfo is dt.timezone.utc
+        assert found.start == dt.datetime(2023, 2, 15, 22, 8, tzinfo=dt.timezone.utc)
 
 
 def test_without_numpy_it_says_what_to_install(
