@@ -24,6 +24,9 @@ from spotrunner.ports import Advice, Advisor, Clock, MarketStore, Prices
 # EC2 scores less than three types low whatever there is, and limits how many different questions a
 # day may be asked: each GPU has one, in the same words every time.
 SCORED_TYPES = 3
+# EC2 takes ten regions in a question. Each question has its own age and trouble: one that fails
+# takes nothing from what the others said.
+REGIONS_AT_ONCE = 10
 ADVISOR_EVERY = dt.timedelta(days=1)
 
 # The share of the time with capacity that a prior stands for: chosen, in the right order.
@@ -56,10 +59,13 @@ class Hints:
         self._store = market
         self._clock = clock
         self._executor = executor
-        self._regions = sorted(regions)
+        ours = sorted(set(regions))
+        self._parts = [
+            ours[at : at + REGIONS_AT_ONCE] for at in range(0, len(ours), REGIONS_AT_ONCE)
+        ]
         self._types = frozenset(types)
         self._scores_every = dt.timedelta(seconds=scores_every_s)
-        self._scores: dict[str, Seldom[ZoneScores]] = {}  # by GPU
+        self._scores: dict[str, list[Seldom[ZoneScores]]] = {}  # by GPU, one for each part
         self._advice = None if advisor is None else self._new_advice(advisor)
         self._lock = threading.Lock()
 
@@ -69,8 +75,8 @@ class Hints:
         gpus = {TYPES[name].gpu.name for name in self._types.union(types) if name in USABLE}
         with self._lock:
             for gpu in gpus - self._scores.keys():
-                self._scores[gpu] = self._new_scores(gpu)
-            due = [self._scores[gpu] for gpu in sorted(gpus)]
+                self._scores[gpu] = [self._new_scores(gpu, n) for n in range(len(self._parts))]
+            due = [scores for gpu in sorted(gpus) for scores in self._scores[gpu]]
         for scores in due:
             scores.look(now)
         if self._advice is not None:
@@ -79,7 +85,10 @@ class Hints:
     def scores(self, markets: Markets) -> dict[Pool, int]:
         """EC2's placement score, 1 to 10, of each pool in these regions that has one."""
         with self._lock:
-            known = {gpu: scores.value or {} for gpu, scores in self._scores.items()}
+            known = {
+                gpu: {zone: score for part in parts for zone, score in (part.value or {}).items()}
+                for gpu, parts in self._scores.items()
+            }
         found: dict[Pool, int] = {}
         for pool, zone_id in _pools(markets):
             of_gpu = known.get(TYPES[pool.instance_type].gpu.name, {})
@@ -100,30 +109,35 @@ class Hints:
     def sources(self) -> dict[str, Source[Any]]:
         """By name, for people: when each was read, and its trouble."""
         with self._lock:
-            every: list[Seldom[Any]] = [self._scores[gpu] for gpu in sorted(self._scores)]
+            every: list[Seldom[Any]] = [
+                scores for gpu in sorted(self._scores) for scores in self._scores[gpu]
+            ]
         if self._advice is not None:
             every.append(self._advice)
         return {each.name: each.source for each in every}
 
     # -- placement scores ----------------------------------------------------------------------
 
-    def _new_scores(self, gpu: str) -> Seldom[ZoneScores]:
+    def _new_scores(self, gpu: str, part: int) -> Seldom[ZoneScores]:
+        where = self._parts[part]
+        ends = " to ".join(dict.fromkeys((where[0], where[-1])))
+        which = f" in {ends}" if len(self._parts) > 1 else ""
         return Seldom(
-            f"placement scores of {gpu}",
+            f"placement scores of {gpu}{which}",
             self._scores_every,
             self._executor,
-            read=partial(self._read_scores, gpu),
-            remembered=partial(self._stored_scores, gpu),
+            read=partial(self._read_scores, gpu, part),
+            remembered=partial(self._stored_scores, gpu, part),
         )
 
-    def _read_scores(self, gpu: str, now: dt.datetime) -> ZoneScores:
-        scores = dict(self._prices.scores(self._regions, scored_types(gpu)))
+    def _read_scores(self, gpu: str, part: int, now: dt.datetime) -> ZoneScores:
+        scores = dict(self._prices.scores(self._parts[part], scored_types(gpu)))
         rows = [(region, zone_id, score) for (region, zone_id), score in sorted(scores.items())]
-        memos.SCORES.write(self._store, rows, now, gpu)
+        memos.SCORES.write(self._store, rows, now, *_memo_of(gpu, part))
         return scores
 
-    def _stored_scores(self, gpu: str) -> Said[ZoneScores] | None:
-        said = memos.SCORES.read(self._store, gpu)
+    def _stored_scores(self, gpu: str, part: int) -> Said[ZoneScores] | None:
+        said = memos.SCORES.read(self._store, *_memo_of(gpu, part))
         if said is None:
             return None
         return Said(at=said.at, value={(it[0], it[1]): it[2] for it in said.value})
@@ -185,6 +199,10 @@ def priors(scores: Mapping[Pool, int], bands: Mapping[Pool, int]) -> dict[Pool, 
     by_band = {pool: SHARE_BY_BAND[band] for pool, band in bands.items()}
     by_score = {pool: min(most, max(least, score / 10)) for pool, score in scores.items()}
     return {**by_band, **by_score}
+
+
+def _memo_of(gpu: str, part: int) -> tuple[str, ...]:
+    return (gpu, str(part)) if part else (gpu,)
 
 
 def _pools(markets: Markets) -> Collection[tuple[Pool, str]]:

@@ -33,12 +33,15 @@ class Scored(SimPrices):
     def __init__(self, world: World, clock: VirtualClock) -> None:
         super().__init__(world, clock)
         self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self.failing = ""  # a region
 
     def scores(
         self, regions: Sequence[str], instance_types: Sequence[str]
     ) -> Mapping[tuple[str, str], int]:
         self.asked.append((tuple(regions), tuple(instance_types)))
-        return super().scores(regions, instance_types)
+        if self.failing in regions:
+            raise Unavailable("no answer")
+        return super().scores([it for it in regions if it in REGIONS], instance_types)
 
 
 class File:
@@ -74,14 +77,14 @@ class Scene:
         self.board.look(REGIONS, [G4DN, G5, P3])
         self.start()
 
-    def start(self, types: Sequence[str] = ()) -> None:
+    def start(self, types: Sequence[str] = (), regions: Sequence[str] = REGIONS) -> None:
         self.hints = Hints(
             prices=self.prices,
             advisor=self.file,
             market=self.market,
             clock=self.clock,
             executor=Inline(),
-            regions=REGIONS,
+            regions=regions,
             types=types,
             scores_every_s=SCORES_EVERY_S,
         )
@@ -163,6 +166,32 @@ def test_scores_outlive_a_restart_and_silence(scene: Scene) -> None:
     scene.clock.advance(HOUR_S)
     scene.hints.look([G4DN])
     assert scene.hints.sources()["placement scores of T4"].trouble == ""
+
+
+def test_ten_regions_that_fail_take_nothing_from_the_others(scene: Scene) -> None:
+    """Each question has its own trouble and is asked again by itself; both outlive a restart."""
+    regions = [WEST, *(f"eu-west-{n}" for n in range(2, 11)), EAST]
+    scene.start(regions=regions)
+    scene.prices.failing = WEST
+    scene.hints.look([G4DN])
+    assert {pool.region for pool in scene.scores()} == {EAST}
+    troubles = {name: source.trouble for name, source in scene.hints.sources().items()}
+    assert troubles == {
+        "placement scores of T4 in eu-west-1 to eu-west-9": "no answer",
+        "placement scores of T4 in us-east-1": "",
+        "Spot Advisor": "",
+    }
+    scene.prices.failing = ""
+    scene.clock.advance(HOUR_S)
+    scene.prices.asked = []
+    scene.hints.look([G4DN])
+    assert [len(where) for where, _ in scene.prices.asked] == [10]
+    known = scene.scores()
+    assert {pool.region for pool in known} == {EAST, WEST}
+    scene.start(regions=regions)
+    scene.hints.look([G4DN])
+    assert scene.scores() == known
+    assert len(scene.prices.asked) == 1
 
 
 def test_a_damaged_memo_of_scores_is_asked_for_again(scene: Scene) -> None:
