@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from spotrunner.sim.lifetimes import Paces
 
 _PANEL = "History"
+_HISTORY = "30d"
 PoliciesOption = Annotated[
     list[str] | None,
     typer.Option("--policy", "-p", metavar="POLICY", help="May be repeated."),
 ]
 HistoryOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="HOW-LONG", help="How much of what the daemon has read.", rich_help_panel=_PANEL
+        metavar="HOW-LONG",
+        help="How much of what the daemon has read.",
+        show_default=_HISTORY,
+        rich_help_panel=_PANEL,
     ),
 ]
 CsvOption = Annotated[
@@ -78,7 +82,7 @@ PlotOption = Annotated[
 def simulate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file (YAML).")],
     policy: PoliciesOption = None,
-    history: HistoryOption = "30d",
+    history: HistoryOption = None,
     csv: CsvOption = None,
     traces: TracesOption = None,
     on_demand: OnDemandOption = None,
@@ -187,7 +191,7 @@ def _seconds(option: str, text: str) -> int:
 
 def _past(
     spec: JobSpec,
-    history: str,
+    history: str | None,
     csv: Path | None,
     traces: Path | None,
     on_demand: Sequence[str],
@@ -200,6 +204,9 @@ def _past(
 
     if csv is not None and traces is not None:
         raise BadInput("--csv and --traces are two histories: give one of them")
+    named = "--csv" if csv is not None else "--traces" if traces is not None else None
+    if history is not None and named is not None:
+        raise BadInput(f"{named} and --history are two histories: give one of them")
     if on_demand and csv is None:
         raise BadInput("--on-demand is for the prices of --csv: others bring their own")
     try:
@@ -212,7 +219,7 @@ def _past(
             from spotrunner.sim.history_traces import read_traces
 
             return Past(history=read_traces(traces, spec.instance_types, spec.regions))
-        return daemons_past(spec, _seconds("--history", history), api_file)
+        return daemons_past(spec, _seconds("--history", history or _HISTORY), api_file)
     except BadHistory as error:
         raise BadInput(str(error)) from None
     except NoDaemon as error:
@@ -232,7 +239,8 @@ def _prices(words: Sequence[str]) -> Mapping[str, int]:
     from spotrunner.core.catalogue import type_problem
     from spotrunner.sim.history import usd_micros
 
-    found = {}
+    found: dict[str, int] = {}
+    said: dict[str, str] = {}
     for word in words:
         name, equals, price = word.partition("=")
         if not equals:
@@ -240,7 +248,13 @@ def _prices(words: Sequence[str]) -> Mapping[str, int]:
         problem = type_problem(name)
         if problem is not None:
             raise BadInput(f"--on-demand {word}: {problem}")
-        found[name] = usd_micros(price, f"--on-demand {name}")
+        micros = usd_micros(price, f"--on-demand {name}")
+        if found.setdefault(name, micros) != micros:
+            raise BadInput(
+                f"--on-demand {said[name]} and --on-demand {word} are two prices of one type: give"
+                " one of them"
+            )
+        said[name] = word
     return found
 
 

@@ -6,6 +6,7 @@ BadHistory, and what is odd is a warning. Both name the pool, and the file and l
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import math
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from spotrunner.core.model import Pool
+from spotrunner.core.money import usd
 from spotrunner.sim.steps import Steps
 
 # EC2 repeats a price that stands still about once a day: two days without a row are a hole.
@@ -190,6 +192,22 @@ def _silences(times: Sequence[dt.datetime]) -> Iterator[Gap]:
     for begin, later in itertools.pairwise(times):
         if later - begin > GAP:
             yield Gap(begin=begin, end=later)
+
+
+def with_dear_prices(history: History, by: str) -> History:
+    """With a warning for each pool that cost more than on-demand, which EC2 lets no spot price do:
+    `by` is what told the on-demand price."""
+    found = []
+    for each in history.pools:
+        dear = each.on_demand_usd_micros_hour
+        prices = [price for _, price in each.prices.since(each.first_at, history.end)]
+        above = sum(price > dear for price in prices)
+        if above:
+            found.append(
+                f"{above} of {len(prices)} prices of {each.pool} are above its on-demand price of"
+                f" {usd(dear)} an hour: is {by} right?"
+            )
+    return dataclasses.replace(history, warnings=(*_bounded(found), *history.warnings))
 
 
 def _bounded(warnings: Sequence[str]) -> tuple[str, ...]:

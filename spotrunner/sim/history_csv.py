@@ -15,7 +15,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spotrunner.core.model import Pool
-from spotrunner.sim.history import BadHistory, History, Row, from_rows, usd_micros
+from spotrunner.core.money import usd
+from spotrunner.sim.history import (
+    BadHistory,
+    History,
+    Row,
+    from_rows,
+    usd_micros,
+    with_dear_prices,
+)
 
 COLUMNS = ("timestamp_utc", "region", "az", "instance_type", "product", "price_usd")
 ON_DEMAND_COLUMNS = ("instance_type", "region", "ondemand_usd")
@@ -43,7 +51,9 @@ def read_folder(
     rows = [row for file in files for row in _rows(file, set(types), set(regions))]
     known = _on_demand(folder / ON_DEMAND_FILE)
     known.update({(region, name): price for region in regions for name, price in on_demand.items()})
-    return from_rows(rows, known, f"the folder {folder.name}")
+    found = from_rows(rows, known, f"the folder {folder.name}")
+    told = "--on-demand" if set(types) <= set(on_demand) else f"--on-demand or {ON_DEMAND_FILE}"
+    return with_dear_prices(found, told if on_demand else ON_DEMAND_FILE)
 
 
 def _rows(file: Path, types: Collection[str], regions: Collection[str]) -> Iterator[Row]:
@@ -63,10 +73,18 @@ def _rows(file: Path, types: Collection[str], regions: Collection[str]) -> Itera
 def _on_demand(file: Path) -> dict[tuple[str, str], int]:
     if not file.exists():
         return {}
-    return {
-        (region, kind): usd_micros(price, f"{file.name}:{line}: {kind} in {region}")
-        for line, (kind, region, price) in _lines(file, ON_DEMAND_COLUMNS)
-    }
+    found: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], int] = {}
+    for line, (kind, region, price) in _lines(file, ON_DEMAND_COLUMNS):
+        micros = usd_micros(price, f"{file.name}:{line}: {kind} in {region}")
+        before = found.setdefault((region, kind), micros)
+        first = places.setdefault((region, kind), line)
+        if before != micros:
+            raise BadHistory(
+                f"{file.name}:{line}: {kind} in {region} costs {usd(micros)} an hour here and"
+                f" {usd(before)} in line {first}: leave one of them"
+            )
+    return found
 
 
 def _lines(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -98,10 +116,9 @@ def _time(text: str, place: str) -> dt.datetime:
     """UTC, with or without a `Z`: the column's name says so."""
     try:
         at = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
+        at = at.astimezone(dt.timezone.utc) if at.tzinfo else at.replace(tzinfo=dt.timezone.utc)
+    except (ValueError, OverflowError):
         raise BadHistory(
             f"{place}: expected a time such as 2026-11-01T12:00:00Z, found {text!r}"
         ) from None
-    if at.tzinfo is None:
-        return at.replace(tzinfo=dt.timezone.utc)
-    return at.astimezone(dt.timezone.utc)
+    return at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from spotrunner.sim.history import BadHistory, History, PoolHistory
+from spotrunner.sim.history import BadHistory, History, PoolHistory, with_dear_prices
 from spotrunner.sim.steps import Steps
 from spotrunner.sim.traces import CONSTANT_RATIO, BadTraces, TraceSet, ZoneTrace, read
 
@@ -60,10 +60,11 @@ def _history(traced: TraceSet, zones: Sequence[ZoneTrace], folder: Path, others:
         )
         for zone in zones
     )
-    return History(
+    found = History(
         start=traced.start,
         end=traced.at(len(zones[0].capacity)),
         pools=pools,
         source=f"the traces {traced.name}",
         warnings=tuple(warnings),
     )
+    return with_dear_prices(found, "od_usd_h of the manifest")

@@ -241,6 +241,15 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         ("--on-demand", "g4dn.xlarge=0"),
         "--on-demand g4dn.xlarge: expected a price above 0 USD an hour, found 0",
     ),
+    "two prices": (
+        ("--on-demand", "g4dn.xlarge=0.526", "--on-demand", "g4dn.xlarge=1"),
+        "--on-demand g4dn.xlarge=0.526 and --on-demand g4dn.xlarge=1 are two prices of one type:"
+        " give one of them",
+    ),
+    "the daemon's past too": (
+        ("--history", "30d"),
+        "--csv and --history are two histories: give one of them",
+    ),
     "two pasts": (
         ("--traces", "elsewhere"),
         "--csv and --traces are two histories: give one of them",

@@ -79,6 +79,19 @@ def test_on_demand_prices_of_the_folder_and_of_the_user(tmp_path: Path) -> None:
     assert told.pools[0].on_demand_usd_micros_hour == 600_000
 
 
+def test_one_type_has_one_on_demand_price(tmp_path: Path) -> None:
+    header, line = "instance_type,region,ondemand_usd\n", f"{KIND},us-east-1,0.526\n"
+    (tmp_path / "ondemand.csv").write_text(header + line + line)
+    assert read(tmp_path, a_line(), on_demand={}).pools[0].on_demand_usd_micros_hour == 526_000
+    (tmp_path / "ondemand.csv").write_text(header + line + line.replace("0.526", "1.5"))
+    with pytest.raises(BadHistory) as raised:
+        read(tmp_path, a_line(), on_demand={})
+    assert str(raised.value) == (
+        "ondemand.csv:3: g4dn.xlarge in us-east-1 costs 1.50 USD an hour here and 0.5260 USD in"
+        " line 2: leave one of them"
+    )
+
+
 # -- what is wrong -----------------------------------------------------------------------------
 
 WRONG = {
@@ -89,6 +102,7 @@ WRONG = {
     "no number": (a_line(price="cheap"), "expected a price in USD an hour, found 'cheap'"),
     "absurd": (a_line(price="1e9"), "is no price of an instance"),
     "no time": (a_line(at="yesterday"), "prices.csv:2: expected a time such as"),
+    "before time": (a_line(at="0001-01-01T00:00:00+05:00"), "expected a time such as"),
     "a short line": ("2026-11-01,us-east-1\n", "prices.csv:2: expected 6 cells, found 2"),
     "nothing": ("", "has no price of the job's types in its regions"),
 }
@@ -131,6 +145,22 @@ def test_a_pool_without_an_on_demand_price_is_left_out_and_said(tmp_path: Path) 
 
 
 # -- what is odd -------------------------------------------------------------------------------
+
+
+def test_spot_above_on_demand_is_asked_about(tmp_path: Path) -> None:
+    lines = [
+        a_line("2026-11-01T12:00:00Z", price="0.6"),
+        a_line("2026-11-01T18:00:00Z", price="0.16"),
+        a_line("2026-11-01T18:00:00Z", "us-east-1b", "0.526"),
+    ]
+    assert read(tmp_path, *lines).warnings == (
+        "1 of 2 prices of us-east-1a/g4dn.xlarge are above its on-demand price of 0.5260 USD an"
+        " hour: is --on-demand right?",
+    )
+    (tmp_path / "ondemand.csv").write_text(
+        f"instance_type,region,ondemand_usd\n{KIND},us-east-1,0.526\n"
+    )
+    assert read(tmp_path, *lines, on_demand={}).warnings[0].endswith(": is ondemand.csv right?")
 
 
 def test_newest_first_is_how_ec2_answers() -> None:

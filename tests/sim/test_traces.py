@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from spotrunner.sim.history_traces import read_traces
 from spotrunner.sim.traces import CONSTANT_RATIO, BadTraces, read
 
 np = pytest.importorskip("numpy")
@@ -209,6 +210,14 @@ def test_a_start_with_an_offset_is_told_in_utc(tmp_path: Path) -> None:
         (found,) = read(a_folder(tmp_path, set_start_utc=text))
         assert found.start.tzinfo is dt.timezone.utc
         assert found.start == dt.datetime(2023, 2, 15, 22, 8, tzinfo=dt.timezone.utc)
+
+
+def test_spot_above_on_demand_is_asked_about(tmp_path: Path) -> None:
+    a_folder(tmp_path, zone={"od_usd_h": 0.95})
+    assert read_traces(tmp_path, {"p3.2xlarge"}, {"us-east-1"}).warnings == (
+        "1 of 2 prices of us-east-1a/p3.2xlarge are above its on-demand price of 0.9500 USD an"
+        " hour: is od_usd_h of the manifest right?",
+    )
 
 
 def test_without_numpy_it_says_what_to_install(
