@@ -82,7 +82,7 @@ class Board:
         self._lock = threading.RLock()
 
     def offers(self, regions: Iterable[str], types: Iterable[str]) -> tuple[Offer, ...]:
-        """The offers of these types now, after reading what is unknown or stale."""
+        """The offers of these types now, by what is held; see `look`."""
         now, wanted = self._clock.now(), frozenset(types)
         found: list[Offer] = []
         for region, market in self.look(regions, wanted).items():
@@ -232,15 +232,14 @@ class Board:
     def _harvest(self) -> None:
         """Keep what reads have brought, and begin what waited for their end."""
         for region in [region for region, read in self._reads.items() if read.done()]:
-            read = self._reads.pop(region, None)
-            if read is None:  # a sync that began here was over at once, and kept
-                continue
+            read = self._reads.pop(region)
             self._slow.discard(read)
             reading = self._reading(region, read)
             self._markets[region] = reading.market
             if (sync := self._syncs.pop(region, None)) is not None:
                 sync.told.set_result(reading)
         for region in [region for region in self._queued if region not in self._reads]:
+            # One that is over at once harvests too, and may have begun the next.
             if (sync := self._queued.pop(region, None)) is not None:
                 self._syncs[region] = sync
                 now = self._clock.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
@@ -199,6 +199,9 @@ class Threads:
     ) -> Mapping[str, Reading | None]:
         return self.board.sync(regions, [G4DN], SYNCED_SINCE, timeout_s)
 
+    def submit(self, work: Callable[[], object]) -> None:
+        self._executor.submit(work)
+
     def finish(self) -> None:
         """All that is under way comes to its end."""
         self.prices.let.set()
@@ -306,6 +309,13 @@ def test_a_sync_that_asks_for_more_widens_the_one_that_waits(threads: Threads) -
     threads.finish()
     assert threads.prices.since[-1] == since
     assert threads.board.look([WEST], [])[WEST].types == {G4DN, G5}
+
+
+def test_the_check_of_a_region_that_does_not_answer_is_bounded(threads: Threads) -> None:
+    for _ in range(WORKERS):
+        threads.submit(threads.prices.let.wait)
+    told = threads.board.offered([EAST], [G4DN])
+    assert isinstance(told[EAST], Unavailable)
 
 
 # -- bugs of ours ------------------------------------------------------------------------------
