@@ -19,6 +19,8 @@ from spotrunner.sim.history import BadHistory, Gap, History, Row, from_rows, usd
 SOURCE = "the daemon"
 # A daemon in order has read within the hour.
 _NEW = dt.timedelta(hours=1)
+# By EC2, of spot prices.
+_REMEMBERED = dt.timedelta(days=90)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,8 @@ def _history(answer: dict[str, Any]) -> History:
         ]
     end = max(_time(step[1]) for it in answer["pools"] for step in it["steps"])
     found = from_rows(rows, on_demand, SOURCE, until=end, unread=_unread(answer, end))
-    return _with_its_age(found, _time(answer["now"]))
+    now = _time(answer["now"])
+    return _with_its_beginning(_with_its_age(found, now), _time(answer["since"]), now)
 
 
 def _unread(answer: dict[str, Any], end: dt.datetime) -> dict[tuple[str, str], list[Gap]]:
@@ -88,6 +91,19 @@ def _unread(answer: dict[str, Any], end: dt.datetime) -> dict[tuple[str, str], l
         if gap.begin < gap.end:
             found.setdefault((hole["region"], hole["instance_type"]), []).append(gap)
     return found
+
+
+def _with_its_beginning(history: History, since: dt.datetime, now: dt.datetime) -> History:
+    """With a warning, where the daemon has read less than was asked for."""
+    if history.start - since <= _NEW:
+        return history
+    warning = (
+        f"the daemon's prices begin at {history.start:%Y-%m-%d %H:%M} UTC, and"
+        f" {words.duration((now - since).total_seconds())} were asked for"
+    )
+    if now - history.start < _REMEMBERED - _NEW:
+        warning += "; `spotrunner prices sync --days 90` reads all that EC2 remembers"
+    return dataclasses.replace(history, warnings=(warning, *history.warnings))
 
 
 def _with_its_age(history: History, now: dt.datetime) -> History:

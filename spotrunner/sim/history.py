@@ -20,6 +20,8 @@ from spotrunner.sim.steps import Steps
 
 # EC2 repeats a price that stands still about once a day: two days without a row are a hole.
 GAP = dt.timedelta(hours=48)
+# Regions are read one after the other.
+_LATE = dt.timedelta(hours=1)
 # A list of warnings is read by people.
 MOST_WARNINGS = 20
 _MICROS = 1_000_000
@@ -131,13 +133,29 @@ def from_rows(
             f"no pool in {source} has an on-demand price, and without one nothing bounds a spot"
             f" price: add --on-demand {types[0]}=USD, or an ondemand.csv"
         )
+    start = min(each.first_at for each in pools)
     return History(
-        start=min(each.first_at for each in pools),
+        start=start,
         end=end,
         pools=tuple(pools),
         source=source,
-        warnings=_bounded(warnings),
+        warnings=_bounded([*_late_beginnings(pools, start), *warnings]),
     )
+
+
+def _late_beginnings(pools: Sequence[PoolHistory], start: dt.datetime) -> list[str]:
+    """What was not read before a pool's first price has no last price that could hold: a line for
+    each type and region that begins later than the history does."""
+    begins = {
+        (each.pool.instance_type, each.pool.region): gap.end
+        for each in pools
+        for gap in each.gaps
+        if gap.begin < each.first_at and gap.end - start > _LATE
+    }
+    return [
+        f"the prices of {kind} in {region} begin at {at:%Y-%m-%d %H:%M} UTC: no run starts before"
+        for (kind, region), at in sorted(begins.items())
+    ]
 
 
 def _pool_history(
@@ -150,17 +168,19 @@ def _pool_history(
 ) -> PoolHistory:
     _warn_of_order(pool, rows, warnings)
     steps = _steps(pool, rows, warnings)
+    first_at = next(iter(steps))
     gaps = tuple(_silences([*steps, end]) if unread is None else unread)
     warnings += [
         f"{pool}: no price for {gap.hours:.0f} h from {gap.begin:%Y-%m-%d %H:%M} on: the last one"
         " is taken to hold, and no run starts in there"
         for gap in gaps
+        if gap.begin >= first_at
     ]
     return PoolHistory(
         pool=pool,
         on_demand_usd_micros_hour=on_demand,
         prices=Steps((at, row.price_usd_micros_hour) for at, row in steps.items()),
-        first_at=next(iter(steps)),
+        first_at=first_at,
         gaps=gaps,
     )
 

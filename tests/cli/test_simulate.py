@@ -357,6 +357,20 @@ def test_the_daemons_prices_end_where_it_read_last(behind: Behind, run: Run, job
 
 
 @pytest.mark.usefixtures("here")
+def test_what_the_daemon_had_not_read_yet_is_one_line(behind: Behind, run: Run, job: Path) -> None:
+    assert run("prices").code == 0
+    behind.clock.advance(5 * 86_400)
+    assert run("prices").code == 0
+    said = run("simulate", job, "--history", "400d", "--runs", "3")
+    assert said.code == 0
+    warnings = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: the daemon's prices begin at 2026-10-02 12:00 UTC, and 400d were asked for;"
+        " `spotrunner prices sync --days 90` reads all that EC2 remembers"
+    ]
+
+
+@pytest.mark.usefixtures("here")
 def test_where_one_region_was_read_later_the_other_has_a_gap(
     behind: Behind, run: Run, job: Path
 ) -> None:

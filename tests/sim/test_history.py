@@ -213,6 +213,26 @@ def test_who_knows_what_was_read_needs_no_guess() -> None:
     assert known.gaps == (gap,)
 
 
+def test_before_the_first_price_nothing_is_taken_to_hold() -> None:
+    west = Pool(region="us-west-2", zone="us-west-2a", instance_type=KIND)
+    day = dt.timedelta(days=1)
+    unread = {
+        ("us-east-1", KIND): [Gap(begin=T0 - 400 * day, end=T0)],
+        ("us-west-2", KIND): [
+            Gap(begin=T0 - 400 * day, end=T0 + day),
+            Gap(begin=T0 + 2 * day, end=T0 + 3 * day),
+        ],
+    }
+    rows = [a_row(0), a_row(100), a_row(24, pool=west), a_row(100, pool=west)]
+    known = {**DEAR, ("us-west-2", KIND): 526_000}
+    assert from_rows(rows, known, "a past", unread=unread).warnings == (
+        "the prices of g4dn.xlarge in us-west-2 begin at 2026-11-02 12:00 UTC: no run starts"
+        " before",
+        "us-west-2a/g4dn.xlarge: no price for 24 h from 2026-11-03 12:00 on: the last one is taken"
+        " to hold, and no run starts in there",
+    )
+
+
 def test_warnings_are_few_enough_to_read() -> None:
     rows = itertools.chain.from_iterable(
         (a_row(hours), a_row(hours, 170_000)) for hours in range(40)
