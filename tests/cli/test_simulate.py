@@ -135,6 +135,29 @@ def test_what_was_stopped_says_how_far_it_came(
     assert "done in 3 of 3 runs" in said.out
 
 
+def test_where_no_run_ended_nothing_was_saved(
+    simulate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(setting: backtest.Setting) -> backtest.BackTest:
+        whole = backtest.run(setting, processes=1)
+        outcomes = tuple(
+            dataclasses.replace(
+                each,
+                runs=tuple(dataclasses.replace(it, finished_at=None) for it in each.runs),
+            )
+            for each in whole.outcomes
+        )
+        return dataclasses.replace(whole, outcomes=outcomes)
+
+    monkeypatch.setattr(command, "_run", endless)
+    lines = simulate("-p", "cheapest").out.splitlines()
+    assert lines[0].startswith("cheapest did not end in 4 of 4 runs and would have cost ")
+    assert "on-demand" not in lines[0]
+    assert lines[3].split()[5] == "-"
+    found = json.loads(simulate("-p", "cheapest", "-o", "json").out)
+    assert found["policies"][0]["saved_fraction"] is None
+
+
 def test_nothing_is_said_of_no_run(simulate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(setting: backtest.Setting) -> backtest.BackTest:
         return backtest.BackTest(setting=setting, outcomes=())
