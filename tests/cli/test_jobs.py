@@ -90,7 +90,7 @@ checkpoint   step 250, 50s ago
 last report  5s ago, from digits-7f3a.2
 policy       cheapest
 work left    about 10m on g4dn.xlarge
-changeover   1m 49s on average, 1m 59s the longest of 2; with 1m the rest would cost $0.0007 less
+changeover   1m 49s on average, 1m 59s the longest of 2; with 1m the rest would cost $0.0027 less
 cost         $0.0584 (on-demand $0.1878, saved 69%)
 budget       $2.00: $0.2621 reserved, $1.68 left
 
