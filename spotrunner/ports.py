@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from spotrunner.core.alert import Alert
 from spotrunner.core.model import (
     Attempt,
     Command,
@@ -511,3 +512,56 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+# -- alerts ------------------------------------------------------------------------------------
+
+
+class Undeliverable(PortError):
+    """A channel did not take an alert: it can be sent again later. The message names the channel
+    and the trouble, and nothing that is secret of it."""
+
+
+class Notifier(Protocol):
+    """Brings alerts to people, over channels that the settings name."""
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The names of those there are."""
+        ...
+
+    def send(self, channel: str, alert: Alert) -> None:
+        """Once; nothing is tried again in here. Raises Undeliverable, also for a name that no
+        channel has. A channel that answers late may have taken it all the same."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """An alert that a channel has still to take; `tries` failed so far."""
+
+    alert: Alert
+    channel: str
+    tries: int
+
+
+# The `next_at` of a delivery that was given up.
+NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.timezone.utc)
+
+
+class Outbox(Protocol):
+    """The alerts that were raised (`Changes`), one delivery a channel. Safe from several threads.
+    All raise Unavailable."""
+
+    def due(self, now: dt.datetime) -> tuple[Delivery, ...]:
+        """Those not delivered whose next try is at `now` or earlier: the oldest alerts first, at
+        most 50. A new delivery is due at once."""
+        ...
+
+    def delivered(self, alert_key: str, channel: str, at: dt.datetime) -> None: ...
+
+    def failed(
+        self, alert_key: str, channel: str, at: dt.datetime, next_at: dt.datetime, error: str
+    ) -> None:
+        """One more try has failed, by `error`; the next is due at `next_at` (NEVER: given up)."""
+        ...
