@@ -49,6 +49,18 @@ class Api:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataFeed:
+    """Where AWS puts the account's Spot Instance data feed, as the subscription names it."""
+
+    bucket: str
+    prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/" + (f"{self.prefix}/" if self.prefix else "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the daemon is told at its start. `amis` is region -> type or family -> image id."""
 
@@ -66,6 +78,7 @@ class Settings:
     security_groups: tuple[str, ...]
     amis: Mapping[str, Mapping[str, str]]
     limits: Limits
+    data_feed: DataFeed | None = None  # None: `reconcile` has to be told
 
     @property
     def database(self) -> Path:
@@ -120,7 +133,12 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         security_groups=file.security_groups,
         amis=file.amis,
         limits=Limits(**file.limits.model_dump()),
+        data_feed=_data_feed(file.data_feed),
     )
+
+
+def _data_feed(file: DataFeedFile | None) -> DataFeed | None:
+    return None if file is None else DataFeed(bucket=file.bucket, prefix=file.prefix)
 
 
 # -- what a value must be ----------------------------------------------------------------------
@@ -151,6 +169,15 @@ def _bucket(value: str) -> str:
             f"expected the name of an S3 bucket (3 to 63 of a-z 0-9 . -), found {value!r}"
         )
     return value
+
+
+def _prefix(value: str) -> str:
+    """Of the keys in a bucket, without its last slash."""
+    if value.startswith(("/", "s3:")):
+        raise ValueError(
+            f"expected the prefix that the subscription names, such as spot-feed, found {value!r}"
+        )
+    return value.rstrip("/")
 
 
 def _loopback(value: str) -> str:
@@ -213,6 +240,11 @@ class ApiFile(_Part):
     token_file: Path | None = None
 
 
+class DataFeedFile(_Part):
+    bucket: Annotated[str, AfterValidator(_bucket)]
+    prefix: Annotated[str, AfterValidator(_prefix)] = ""
+
+
 _LIMITS: dict[str, Any] = {
     limit.name: (Annotated[StrictInt, Field(gt=0)], limit.default)
     for limit in dataclasses.fields(Limits)
@@ -243,3 +275,4 @@ class SettingsFile(_Part):
         ],
     ] = {}
     limits: LimitsFile = LimitsFile()
+    data_feed: DataFeedFile | None = None
