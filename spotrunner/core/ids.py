@@ -9,8 +9,22 @@ TOKEN_LENGTH = 64
 TAG_INSTALLATION = "spotrunner:installation"
 TAG_JOB = "spotrunner:job"
 TAG_ATTEMPT = "spotrunner:attempt"
+# Where its letters lie (`home_tag`): whoever has neither the store nor the settings at hand can
+# still tell it to stop.
+TAG_HOME = "spotrunner:home"
 # The subnets to use, where they are not those of the default VPC; any value.
 TAG_SUBNET = "spotrunner:subnet"
+
+
+def home_tag(bucket: str, region: str) -> str:
+    """The value of TAG_HOME. No bucket's name has a slash."""
+    return f"{bucket}/{region}"
+
+
+def home_of(tag: str) -> tuple[str, str] | None:
+    """Bucket and region; None for a value that is not one."""
+    bucket, slash, region = tag.partition("/")
+    return (bucket, region) if bucket and slash and region and "/" not in region else None
 
 
 def attempt_id(job_id: str, generation: int) -> str:

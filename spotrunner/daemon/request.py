@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spotrunner.core.boot import Boot, user_data
-from spotrunner.core.ids import TAG_ATTEMPT, TAG_INSTALLATION, TAG_JOB, client_token
+from spotrunner.core.ids import (
+    TAG_ATTEMPT,
+    TAG_HOME,
+    TAG_INSTALLATION,
+    TAG_JOB,
+    client_token,
+    home_tag,
+)
 from spotrunner.core.model import Attempt, JobSpec, LaunchRequest, Market, Pool, Refused
 from spotrunner.ports import Image, LaunchRefused, Objects, Sites, Store
 
@@ -56,6 +63,7 @@ class RequestMaker:
                 (TAG_INSTALLATION, self.installation),
                 (TAG_JOB, attempt.job_id),
                 (TAG_ATTEMPT, attempt.id),
+                (TAG_HOME, home_tag(self.bucket, self.home_region)),
             ),
             security_group_ids=site.security_group_ids,
             instance_profile=site.instance_profile,
