@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_ssm import SSMClient
 
 # -- limits: a round acts for at most 10 s, and a launch is the slowest call that it makes
@@ -83,6 +84,10 @@ class Aws:
         """For what is good to know beside an answer, which must not wait long for it."""
         settings = Config(connect_timeout=ASIDE_TIMEOUT_S, read_timeout=ASIDE_TIMEOUT_S)
         client: EC2Client = self._client("ec2", region, "aside", settings)
+        return client
+
+    def sns(self, region: str) -> SNSClient:
+        client: SNSClient = self._client("sns", region)
         return client
 
     def ssm(self, region: str) -> SSMClient:

@@ -1,0 +1,1 @@
+"""ports.Notifier: over Apprise's hundred services, over SNS, and in memory for stories."""
