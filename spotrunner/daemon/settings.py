@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +24,8 @@ from pydantic import (
 from spotrunner.core import located
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.model import Limits
+from spotrunner.daemon import settings_alerts
+from spotrunner.daemon.settings_alerts import Alerts, AlertsFile
 
 # Whose prices are kept before any job asks for them: of each current kind of GPU the cheapest type.
 USUAL_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge")
@@ -79,6 +81,7 @@ class Settings:
     amis: Mapping[str, Mapping[str, str]]
     limits: Limits
     data_feed: DataFeed | None = None  # None: `reconcile` has to be told
+    alerts: Alerts = field(default_factory=Alerts)
 
     @property
     def database(self) -> Path:
@@ -104,10 +107,11 @@ def parse_settings(text: str, file: str, folder: Path) -> Settings:
     """`file` is named in errors; relative paths of the settings start at `folder`."""
     document = located.read(text, file)
     try:
-        checked = SettingsFile.model_validate(document.values)
+        checked = SettingsFile.model_validate(document.values, context={"folder": folder})
     except ValidationError as error:
         found = located.located(error.errors(), document, SettingsFile)
-        raise located.BadFile(file, found) from None
+        shown = [settings_alerts.without_addresses(problem) for problem in found]
+        raise located.BadFile(file, shown) from None
     return _settings(checked, folder)
 
 
@@ -134,6 +138,7 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         amis=file.amis,
         limits=Limits(**file.limits.model_dump()),
         data_feed=_data_feed(file.data_feed),
+        alerts=settings_alerts.alerts(file.alerts),
     )
 
 
@@ -276,3 +281,4 @@ class SettingsFile(_Part):
     ] = {}
     limits: LimitsFile = LimitsFile()
     data_feed: DataFeedFile | None = None
+    alerts: AlertsFile = AlertsFile()
