@@ -7,6 +7,7 @@ own; none retries for longer than its time-out.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from spotrunner.core.alert import Alert
+from spotrunner.core.caps import Spent
+from spotrunner.core.ledger import Entry
 from spotrunner.core.model import (
     Attempt,
     Command,
@@ -368,6 +371,15 @@ class Mailbox(Protocol):
         changed since are read. Raises Unavailable."""
         ...
 
+    def brake(self) -> str | None:
+        """Why nothing may be launched (`spotrunner panic` leaves word beside the boxes), as of the
+        last `boxes()`; None: nobody says so."""
+        ...
+
+    def release_brake(self) -> None:
+        """None there is no error. Raises Unavailable."""
+        ...
+
     def highest_epoch(self) -> int:
         """Of all orders that lie in the boxes; 0 without any. Reads each. Raises Unavailable."""
         ...
@@ -385,6 +397,27 @@ class Mailbox(Protocol):
 
     def archive(self, box: str, job_id: str) -> None:
         """Move the letters of an ended box to `jobs/<job>/mail/`. Again is no error."""
+        ...
+
+
+# -- receipts ----------------------------------------------------------------------------------
+
+
+class Receipts(Protocol):
+    """What was paid for, beside the store: each attempt's record under `ledger/` in the home
+    bucket, written before it is launched or paid on and when it has ended. A store that was lost,
+    or restored from a backup, learns from them what it has spent. All raise Unavailable."""
+
+    def put(self, attempt: Attempt) -> None:
+        """Replaces the attempt's receipt."""
+        ...
+
+    def names(self) -> frozenset[str]:
+        """The attempts that have one."""
+        ...
+
+    def read(self, attempt: str) -> Attempt | None:
+        """None where there is none, or it cannot be read as one (the log says so)."""
         ...
 
 
@@ -430,11 +463,20 @@ class Changes:
     events: tuple[Event, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     commands_done: tuple[int, ...] = ()
+    # each with the channels that it goes to; one without any is only remembered
+    alerts: tuple[tuple[Alert, tuple[str, ...]], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(
-            self.jobs or self.attempts or self.events or self.refusals or self.commands_done
-        )
+        return any(getattr(self, field.name) for field in dataclasses.fields(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booked:
+    """A line of the ledger, with whose it is."""
+
+    entry: Entry
+    owner: str
+    sweep: str
 
 
 class Store(Protocol):
@@ -457,14 +499,27 @@ class Store(Protocol):
 
     def write(self, epoch: int, changes: Changes) -> None:
         """Raises StaleEpoch. Jobs are updated, never created here; `watched_until` is kept as the
-        store has it."""
+        store has it. An attempt that has ended is booked in the ledger, and one that is open again
+        is taken out of it. An alert whose key is known changes nothing."""
         ...
 
     def add_job(self, job: Job, events: Sequence[Event]) -> None:
         """For the API. Raises Misconfigured when the id is taken."""
         ...
 
-    def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command: ...
+    def add_command(
+        self,
+        job_id: str,
+        verb: CommandVerb,
+        at: dt.datetime,
+        *,
+        budget_usd_micros: int | None = None,
+        deadline_at: dt.datetime | None = None,
+    ) -> Command: ...
+
+    def hold(self, until: dt.datetime | None) -> None:
+        """For the API: launch nothing until then; None: go on."""
+        ...
 
     def watch(self, job_id: str, until: dt.datetime) -> None:
         """Somebody looks at the job: raise its `watched_until`. No such job is no error."""
@@ -509,6 +564,27 @@ class Store(Protocol):
     def recent_attempts(self, since: dt.datetime) -> tuple[Attempt, ...]:
         """Those of all jobs that are live or ended at `since` or later, by the time of their
         intent."""
+        ...
+
+    def held_until(self) -> dt.datetime | None:
+        """As it was last told; it may be over."""
+        ...
+
+    def cut_days_in(self, tz: str) -> None:
+        """The zone whose midnights cut the ledger. Another one than before books all attempts
+        anew."""
+        ...
+
+    def spent(self, since: dt.date) -> Spent:
+        """What ended attempts cost, of all jobs; by day from `since` on."""
+        ...
+
+    def booked(self, since: dt.date | None = None) -> tuple[Booked, ...]:
+        """The ledger's lines of ended attempts, by day, job and attempt."""
+        ...
+
+    def alert_keys(self, since: dt.datetime) -> frozenset[str]:
+        """Of the alerts that were raised at `since` or later."""
         ...
 
     def close(self) -> None: ...

@@ -6,8 +6,10 @@ decided. It is made for one `decide` and never leaves it.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 
+from spotrunner.core.alert import Alert
 from spotrunner.core.look import Outlook, Progress
 from spotrunner.core.model import (
     Attempt,
@@ -20,8 +22,8 @@ from spotrunner.core.model import (
     Report,
     Snapshot,
 )
-from spotrunner.core.money import cap_left
 from spotrunner.core.plan import Archive, Launch, Plan, PostOrder, Terminate
+from spotrunner.core.purse import Books, Purse
 from spotrunner.core.states import AttemptState, advance
 
 Datum = str | int | float | None
@@ -42,7 +44,17 @@ class Draft:
         self._terminations: dict[str, Terminate] = {}
         self._launches: list[Launch] = []
         self._archives: list[Archive] = []
+        self._alerts: dict[str, Alert] = {}
         self._listed = self._index_instances()
+        self._books = Books(
+            caps=snapshot.caps,
+            spent=snapshot.spent,
+            jobs=snapshot.jobs,
+            attempts=snapshot.attempts,
+            seen_at=self._seen_at,
+            limits=snapshot.limits,
+            now=snapshot.now,
+        )
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -83,12 +95,25 @@ class Draft:
         head = self.head(job_id)
         return head.step if head else 0
 
-    def cap_left(self, job: Job) -> int | None:
-        """What the job's budget leaves beyond everything accrued and reserved."""
-        attempts = self.of(job.id)
-        listed = {attempt.id: self.instance(attempt) for attempt in attempts}
-        alive = {name: self.now for name, found in listed.items() if found and found.billed}
-        return cap_left(job.spec.budget_usd_micros, attempts, self.limits, alive)
+    def purse(self, job: Job, ahead_s: int | None = None) -> Purse:
+        """What the job's caps leave beyond everything accrued and reserved, for payments of the
+        next `ahead_s` seconds (of its next step, unless told)."""
+        ahead_s = self.step_s(job) + self.limits.boot_slack_s if ahead_s is None else ahead_s
+        return self._books.purse(job, self.now + dt.timedelta(seconds=ahead_s))
+
+    @property
+    def books(self) -> Books:
+        return self._books
+
+    def step_s(self, job: Job) -> int:
+        """How far ahead the job is paid for."""
+        return max(self.limits.step_s, job.spec.unattended_s or 0)
+
+    @property
+    def is_held(self) -> bool:
+        """Nothing new may be launched: somebody holds the installation, or pulled the brake."""
+        held_until = self.snapshot.held_until
+        return self.snapshot.brake is not None or (held_until is not None and self.now < held_until)
 
     @property
     def outlook(self) -> Outlook:
@@ -110,7 +135,7 @@ class Draft:
             attempts=self.of(job.id),
             reports=self.snapshot.reports,
             step=self.head_step(job.id),
-            left_usd_micros=self.cap_left(job),
+            purse=self.purse(job),
         )
 
     def all_instances(self) -> Iterator[Instance]:
@@ -125,6 +150,7 @@ class Draft:
             self.jobs[value.id] = value
         else:
             self.attempts[value.id] = value
+        self._books.change(value)
 
     def mark(self, value: Job | Attempt, kind: str, why: str, **data: Datum) -> None:
         """A change that belongs to the job's story."""
@@ -150,9 +176,16 @@ class Draft:
             ended_at=None,
             end_reason=None,
             cost_usd_micros=None,
+            free=False,
+            estimated=False,
             step_after=None,
         )
         self.mark(changed, "winding-down", why, reason=ending.value)
+
+    def alert(self, alert: Alert) -> None:
+        """Once: those that were raised before are known by their keys."""
+        if alert.key not in self.snapshot.alerted:
+            self._alerts.setdefault(alert.key, alert)
 
     def refuse(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
@@ -171,6 +204,11 @@ class Draft:
 
     def archive(self, box: str, job_id: str) -> None:
         self._archives.append(Archive(box=box, job_id=job_id))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Of this round so far."""
+        return tuple(self._events)
 
     @property
     def launches(self) -> int:
@@ -193,9 +231,15 @@ class Draft:
                 for launch in self._launches
             ),
             archives=tuple(self._archives),
+            alerts=tuple(self._alerts.values()),
         )
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _seen_at(self, attempt: Attempt) -> dt.datetime | None:
+        """When EC2 last showed its instance alive: now, or in no listing of this round."""
+        found = self.instance(attempt)
+        return self.now if found is not None and found.billed else None
 
     def _index_instances(self) -> dict[str, Instance]:
         """By id, tag and token. Where two share a tag, the one that costs money stands for it."""

@@ -1,7 +1,8 @@
 """Pay on for the attempts that prove that they work: no evidence, no money.
 
 An attempt runs only until `paid_until`; its agent powers off before that. At half time of a step
-it gets another one, if it reported lately and if its job's budget pays it at the dearest price.
+it gets another one, if it reported lately and if its job's caps pay it at the dearest price. No
+step reaches far past the end of the job's window, so that it holds without us too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.model import Attempt, Phase
-from spotrunner.core.money import affordable_s, usd
+from spotrunner.core.model import Attempt, Job, Phase
+from spotrunner.core.money import HOUR_S, dearest_usd_micros_hour, seconds_between, usd
+from spotrunner.core.purse import Purse
 from spotrunner.core.retire import is_superseded
 from spotrunner.core.states import AttemptState
+from spotrunner.core.windows import NEVER, closes_at
 
 _AT_WORK = (Phase.BOOT, Phase.FETCH, Phase.READY, Phase.RESTORE, Phase.TRAIN)
 
@@ -29,8 +32,32 @@ def _is_due(draft: Draft, attempt: Attempt) -> bool:
     has its notice's two minutes, which are paid as a rule: `paid_until` wins over idling."""
     if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
         return False
+    if draft.now >= attempt.paid_until or is_superseded(draft, attempt):
+        return False
+    job = draft.jobs[attempt.job_id]
+    held_until = draft.snapshot.held_until
+    if held_until is not None and attempt.paid_until < held_until:
+        return True
+    ahead_s = (_wanted_until(draft, job) - draft.now).total_seconds()
     left_s = (attempt.paid_until - draft.now).total_seconds()
-    return 0 < left_s <= draft.limits.step_s / 2 and not is_superseded(draft, attempt)
+    return left_s <= max(draft.limits.step_s, ahead_s) / 2
+
+
+def _wanted_until(draft: Draft, job: Job) -> dt.datetime:
+    """A step ahead, or over the time for which somebody holds us; but the window bounds it, with
+    the time that a stop takes."""
+    until = draft.now + _s(draft.step_s(job))
+    held_until = draft.snapshot.held_until
+    if held_until is not None:
+        until = max(until, held_until + _s(draft.limits.step_s))
+    closes = window_end(job, draft.now)
+    return until if closes is None else min(until, closes + _s(draft.limits.stop_s))
+
+
+def window_end(job: Job, now: dt.datetime) -> dt.datetime | None:
+    """When the job's window closes; None where it is closed, or has no end."""
+    closes = closes_at(job.spec.window, now) if job.spec.window else None
+    return None if closes == NEVER else closes
 
 
 def _has_evidence(draft: Draft, attempt: Attempt) -> bool:
@@ -43,17 +70,29 @@ def _has_evidence(draft: Draft, attempt: Attempt) -> bool:
 
 def _extend(draft: Draft, attempt: Attempt) -> None:
     job = draft.jobs[attempt.job_id]
-    left = draft.cap_left(job)
-    dearest = attempt.offer.dearest_usd_micros_hour
-    until = draft.now + dt.timedelta(seconds=draft.limits.step_s)
+    until = _wanted_until(draft, job)
     wanted_s = int((until - attempt.paid_until).total_seconds())
-    pays_s = affordable_s(left, dearest, wanted_s)
+    if wanted_s <= 0:
+        return  # it is paid to the end of the window
+    purse = draft.purse(job, seconds_between(draft.now, until) + draft.limits.boot_slack_s)
+    traffic = _traffic_usd_micros_hour(draft, attempt)
+    rate = dearest_usd_micros_hour(attempt) + traffic
+    # What is paid ends a little later than `paid_until`: core/money.bill_end.
+    begin = attempt.paid_until + _s(draft.limits.boot_slack_s)
+    reserved = _traffic_reserved(draft, attempt, attempt.paid_until, traffic)
+    pays_s = purse.pays_s(begin, wanted_s, rate, reserved - attempt.traffic_reserved_usd_micros)
     if pays_s < min(wanted_s, draft.limits.boot_allowance_s):
-        _say_last_step(draft, attempt, left or 0)
+        _say_last_step(draft, attempt, purse, begin, wanted_s, rate)
         return
-    paid_until = attempt.paid_until + dt.timedelta(seconds=pays_s)
+    paid_until = attempt.paid_until + _s(pays_s)
     # Should it have been told that this was the last step, it no longer is.
-    extended = dataclasses.replace(attempt, paid_until=paid_until, end_detail="")
+    extended = dataclasses.replace(
+        attempt,
+        paid_until=paid_until,
+        end_detail="",
+        traffic_reserved_usd_micros=_traffic_reserved(draft, attempt, paid_until, traffic),
+    )
+    left = draft.purse(job).left_usd_micros
     draft.mark(
         extended,
         "extended",
@@ -63,11 +102,35 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
     )
 
 
-def _say_last_step(draft: Draft, attempt: Attempt, left: int) -> None:
+def _traffic_usd_micros_hour(draft: Draft, attempt: Attempt) -> int:
+    """What an hour of its checkpoints to another region may come to: half as much again as so
+    far, since they come in lumps."""
+    if attempt.first_step_at is None or attempt.traffic_usd_micros == 0:
+        return 0
+    trained_s = max(draft.limits.look_s, seconds_between(attempt.first_step_at, draft.now))
+    return attempt.traffic_usd_micros * HOUR_S * 3 // (2 * trained_s)
+
+
+def _traffic_reserved(
+    draft: Draft, attempt: Attempt, until: dt.datetime, usd_micros_hour: int
+) -> int:
+    ahead = usd_micros_hour * seconds_between(draft.now, until) // HOUR_S
+    return max(attempt.traffic_reserved_usd_micros, attempt.traffic_usd_micros + ahead)
+
+
+def _say_last_step(
+    draft: Draft, attempt: Attempt, purse: Purse, begin: dt.datetime, wanted_s: int, rate: int
+) -> None:
     """Said once a figure: `end_detail` remembers it, and is the reason when it ends by it."""
+    cap = purse.bound_by(begin, wanted_s, rate)
+    left = purse.left_usd_micros or 0
     why = (
-        f"the budget leaves {usd(max(0, left))}, which pays no further step:"
+        f"{cap or 'the budget'} leaves {usd(max(0, left))}, which pays no further step:"
         f" it stops with a checkpoint before {attempt.paid_until:%H:%M:%S}"
     )
     if attempt.end_detail != why:
         draft.mark(dataclasses.replace(attempt, end_detail=why), "last-step", why)
+
+
+def _s(seconds: int) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)

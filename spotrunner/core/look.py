@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spotrunner.core.hazard import MEASURED, Hazards
-from spotrunner.core.market import candidates, expected, move_usd_micros, within_budget
+from spotrunner.core.market import (
+    TOO_LONG_ON_DEMAND,
+    candidates,
+    expected,
+    move_usd_micros,
+    rate_usd_micros_hour,
+    within_budget,
+)
 from spotrunner.core.model import (
     Attempt,
     Job,
@@ -16,14 +23,18 @@ from spotrunner.core.model import (
     Limits,
     Market,
     Offer,
+    Pause,
     Pool,
     Refusal,
     Report,
 )
+from spotrunner.core.money import HOUR_S
+from spotrunner.core.purse import UNBOUNDED, Purse
 from spotrunner.core.sight import UNSEEN, Sight, together
 from spotrunner.core.situation import Candidate, Situation
 from spotrunner.core.speed import rates, speeds
 from spotrunner.core.states import AttemptState
+from spotrunner.core.windows import open_s
 
 # Of the changeovers that the job has seen, the longest of so many counts: a deadline that rests on
 # the mean is missed half of the time.
@@ -49,21 +60,23 @@ class Outlook:
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a job is. `attempts` are its own, oldest first; `step` is HEAD's, since whatever came
-    later may still be lost; `left_usd_micros` is what its budget leaves (None: no budget)."""
+    later may still be lost; `purse` is what its caps leave."""
 
     attempts: Sequence[Attempt] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     step: int = 0
-    left_usd_micros: int | None = None
+    purse: Purse = UNBOUNDED
 
 
 def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = None) -> Situation:
-    """`on` is the attempt that serves the job, if one does."""
+    """`on` is the attempt that serves the job, if one does. Times are those in which its window is
+    open: a closed one is no time to train in."""
     spec, now, limits = job.spec, outlook.now, outlook.limits
-    offered = candidates(spec, outlook.offers, outlook.refusals, now, limits)
+    resumes = job.pause is Pause.PRICE
+    offered = candidates(spec, outlook.offers, outlook.refusals, now, limits, resumes)
     known = speeds(spec, rates(progress.attempts, progress.reports))
     changeover_s = changeover(progress.attempts, limits, now)
-    left_s = (spec.deadline_at - now).total_seconds() if spec.deadline_at else None
+    left_s = open_until(spec, now, spec.deadline_at) if spec.deadline_at else None
     here = _here(on, offered)
     first_work_s = _work(progress, spec, known)[1]
     base = _fallback(spec, offered, known, first_work_s, left_s, changeover_s, here)
@@ -75,11 +88,16 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
         speed = known.get(each.offer.pool.instance_type, 1.0) / known.get(base, 1.0)
         return _valued(each, job, outlook, speed, work_left_s, changeover_s, catch_up, runs)
 
-    found = [valued(within_budget(each, progress.left_usd_micros, limits)) for each in offered]
+    least_s = limits.boot_allowance_s
+    if job.pause is Pause.BUDGET:
+        # What the caps stopped starts again only for more than a boot's worth.
+        least_s = max(least_s, int(changeover_s) + limits.step_s)
+    paid = (within_budget(each, spec, progress.purse, now, limits, least_s) for each in offered)
+    found = [_to_the_end(valued(each), spec, progress.purse, work_left_s) for each in paid]
     found.sort(key=lambda it: (it.usd_micros_work_hour, -(it.score or 0) if it.is_spot else 0))
     return Situation(
         candidates=tuple(found),
-        elapsed_s=(now - job.submitted_at).total_seconds(),
+        elapsed_s=open_until(spec, job.submitted_at, now),
         left_s=left_s,
         work_s=work_s,
         work_left_s=work_left_s,
@@ -93,6 +111,13 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
 
 
 # -- time --------------------------------------------------------------------------------------
+
+
+def open_until(spec: JobSpec, begin: dt.datetime, end: dt.datetime) -> float:
+    """Seconds from `begin` to `end` in which the job may train; negative where `end` is past."""
+    if spec.window is None or end <= begin:
+        return (end - begin).total_seconds()
+    return open_s(spec.window, begin, end)
 
 
 def changeover(attempts: Sequence[Attempt], limits: Limits, now: dt.datetime) -> float:
@@ -191,6 +216,19 @@ def _fallback(
         return max(on_demand, key=speed).offer.pool.instance_type
     cheapest = min(in_time, key=lambda each: each.offer.price_usd_micros_hour / speed(each))
     return cheapest.offer.pool.instance_type
+
+
+def _to_the_end(
+    each: Candidate, spec: JobSpec, purse: Purse, work_left_s: float | None
+) -> Candidate:
+    """On-demand that a deadline asks for is left out where the caps do not pay it to the end of the
+    work: it would be late all the same, and dearer."""
+    is_rescue = not each.is_spot and spec.market is Market.SPOT and spec.deadline_at is not None
+    left = purse.left_usd_micros
+    if each.left_out is not None or not is_rescue or left is None or work_left_s is None:
+        return each
+    needs = rate_usd_micros_hour(spec, each.offer) * work_left_s / each.speed / HOUR_S
+    return each if needs <= left else dataclasses.replace(each, left_out=TOO_LONG_ON_DEMAND)
 
 
 def _half_on_demand(offered: Sequence[Candidate], base: str) -> float:

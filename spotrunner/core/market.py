@@ -6,16 +6,16 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
+from spotrunner.core.charges import extras_usd_micros_hour, transfer_usd_micros
 from spotrunner.core.hazard import Hazards, run_hours
 from spotrunner.core.model import JobSpec, Limits, Market, Offer, Pool, Quote, Refusal, Refused
-from spotrunner.core.money import HOUR_S, first_paid_s, usd
+from spotrunner.core.money import HOUR_S, price_at, start_s, usd
+from spotrunner.core.purse import Purse
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Candidate
 
 OVER_BUDGET = "the budget does not pay a first step of it"
-# AWS's list price of a GB from one region to another; to and from a few regions it is dearer.
-TRANSFER_USD_MICROS_GB = 20_000
-_GB = 1_000_000_000
+TOO_LONG_ON_DEMAND = "the budget does not pay the work that is left on it: spot goes further"
 
 # What a refusal is about: a pool, a quota, a type, a region.
 Concern = tuple[object, ...]
@@ -27,9 +27,11 @@ def candidates(
     refusals: Sequence[Refusal],
     now: dt.datetime,
     limits: Limits,
+    resumes: bool = False,
 ) -> tuple[Candidate, ...]:
     """Every offer of the job's types and regions, cheapest first, with the reason of each that
-    cannot be taken. A job that wants no spot has no spot offers."""
+    cannot be taken. A job that wants no spot has no spot offers. One that the price has paused
+    `resumes` at its lower limit only."""
     wanted = [
         offer
         for offer in offers
@@ -50,7 +52,8 @@ def candidates(
     )
     latest = {_concern(refusal): refusal for refusal in refusals}
     found = [
-        Candidate(offer=offer, left_out=_left_out(spec, offer, latest, limits)) for offer in wanted
+        Candidate(offer=offer, left_out=_left_out(spec, offer, latest, limits, resumes))
+        for offer in wanted
     ]
     return _elsewhere_first(found, _short_regions(refusals))
 
@@ -93,8 +96,14 @@ def _hinted_zones(cooling: Sequence[Refusal]) -> frozenset[tuple[str, str]]:
 
 
 def _left_out(
-    spec: JobSpec, offer: Offer, latest: Mapping[Concern, Refusal], limits: Limits
+    spec: JobSpec,
+    offer: Offer,
+    latest: Mapping[Concern, Refusal],
+    limits: Limits,
+    resumes: bool,
 ) -> str | None:
+    if is_too_dear(spec, offer, resumes):
+        return above_limit(spec, offer, resumes)
     bid = spec.max_price_usd_micros
     if bid is not None and offer.market is Market.SPOT and offer.price_usd_micros_hour > bid:
         return f"its {usd(offer.price_usd_micros_hour)}/h are above max_price, {usd(bid)}/h"
@@ -106,10 +115,58 @@ def _left_out(
     return f"cooling down until {until:%H:%M:%S}: {refusal.message or refusal.meaning.value}"
 
 
-def within_budget(candidate: Candidate, left_usd_micros: int | None, limits: Limits) -> Candidate:
-    """Left out when the rest of the budget does not pay a boot at this offer's dearest price."""
-    pays_s = first_paid_s(left_usd_micros, candidate.offer, limits)
-    if candidate.left_out is not None or pays_s >= limits.boot_allowance_s:
+def is_too_dear(spec: JobSpec, offer: Offer, resumes: bool = False) -> bool:
+    """Above the price that the job would rather wait at."""
+    limit = spec.price_limit
+    if limit is None:
+        return False
+    most = limit.resume_at(offer) if resumes else limit.pause_at(offer)
+    return offer.price_usd_micros_hour > most
+
+
+def above_limit(spec: JobSpec, offer: Offer, resumes: bool = False) -> str:
+    assert spec.price_limit is not None
+    name = "resume_below" if resumes else "pause_above"
+    most = spec.price_limit.resume_at(offer) if resumes else spec.price_limit.pause_at(offer)
+    return f"its {usd(offer.price_usd_micros_hour)}/h are above {name}, {usd(most)}/h"
+
+
+def rate_usd_micros_hour(spec: JobSpec, offer: Offer) -> int:
+    """What an hour on this offer comes to at most, with the disk and the address."""
+    return offer.dearest_usd_micros_hour + extras_usd_micros_hour(offer.pool.region, spec.disk_gib)
+
+
+def first_step_s(
+    purse: Purse, spec: JobSpec, offer: Offer, now: dt.datetime, step_s: int, limits: Limits
+) -> int:
+    """The first paid step of a launch: a full one, or what the caps pay of it beside bringing the
+    data. The late start of its timer is paid on top."""
+    pays_s = purse.pays_s(
+        now,
+        step_s + limits.boot_slack_s,
+        rate_usd_micros_hour(spec, offer),
+        move_usd_micros(spec, offer.pool.region),
+    )
+    return pays_s - limits.boot_slack_s
+
+
+def start_usd_micros(spec: JobSpec, offer: Offer, limits: Limits) -> int:
+    """What a cap has to leave for a launch on this offer: a boot, and bringing the data."""
+    boot = -(-rate_usd_micros_hour(spec, offer) * start_s(limits) // HOUR_S)
+    return boot + move_usd_micros(spec, offer.pool.region)
+
+
+def within_budget(
+    candidate: Candidate,
+    spec: JobSpec,
+    purse: Purse,
+    now: dt.datetime,
+    limits: Limits,
+    least_s: int,
+) -> Candidate:
+    """Left out when the caps do not pay `least_s` seconds at this offer's dearest price."""
+    pays_s = first_step_s(purse, spec, candidate.offer, now, max(limits.step_s, least_s), limits)
+    if candidate.left_out is not None or pays_s >= least_s:
         return candidate
     return dataclasses.replace(candidate, left_out=OVER_BUDGET)
 
@@ -121,7 +178,7 @@ def move_usd_micros(spec: JobSpec, region: str) -> int:
     """What a launch in `region` pays to bring the job's data there. Data whose size or region is
     not known counts as near."""
     far = (data.bytes or 0 for data in spec.data if data.region not in (None, region))
-    return sum(far) * TRANSFER_USD_MICROS_GB // _GB
+    return transfer_usd_micros(sum(far))
 
 
 def expected(
@@ -208,16 +265,6 @@ def _concerns(offer: Offer) -> tuple[Concern, ...]:
 def quota_family(pool: Pool) -> str:
     """EC2 counts vCPU quotas by the first letter of the type: G and VT, P, and so on."""
     return pool.instance_type[0]
-
-
-def price_at(quotes: Mapping[Pool, Sequence[Quote]], pool: Pool, at: dt.datetime) -> int | None:
-    """The spot price in force at a time, micro-dollars an hour; None before the first quote."""
-    price = None
-    for quote in quotes.get(pool, ()):
-        if quote.at > at:
-            break
-        price = quote.price_usd_micros_hour
-    return price
 
 
 def spot_and_on_demand(

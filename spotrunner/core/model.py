@@ -11,9 +11,11 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spotrunner.core.caps import NOTHING_SPENT, UNCAPPED, Caps, Spent
 from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.core.sight import Sight
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.core.windows import Window
 
 
 class Market(str, enum.Enum):
@@ -70,6 +72,33 @@ class DataSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PriceLimit:
+    """The price an hour above which a job would rather wait: micro-dollars, or a share of the
+    pool's on-demand price (one of the two). Above it for `after_s` the job stops; at its `resume`
+    and below it starts again, so that a price at the limit stops it only once."""
+
+    after_s: int
+    pause_usd_micros: int | None = None
+    resume_usd_micros: int | None = None
+    pause_share: float | None = None
+    resume_share: float | None = None
+
+    def pause_at(self, offer: Offer) -> int:
+        """Micro-dollars an hour, for this offer's pool."""
+        return _limit(self.pause_usd_micros, self.pause_share, offer)
+
+    def resume_at(self, offer: Offer) -> int:
+        return _limit(self.resume_usd_micros, self.resume_share, offer)
+
+
+def _limit(usd_micros: int | None, share: float | None, offer: Offer) -> int:
+    if usd_micros is not None:
+        return usd_micros
+    assert share is not None, "a limit is a price or a share"
+    return int(share * offer.dearest_usd_micros_hour)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What the user wants trained: the checked job file."""
 
@@ -99,12 +128,27 @@ class JobSpec:
     speeds: tuple[tuple[str, float], ...] = ()
     # a bid, an hour: EC2 ends what costs more. None, which is better: up to the on-demand price.
     max_price_usd_micros: int | None = None
+    # -- whose it is, and what it may cost (core/caps)
+    owner: str = ""
+    # jobs of one sweep share its cap: the one that the newest of them names
+    sweep: str = ""
+    sweep_budget_usd_micros: int | None = None
+    # -- nights (core/pause)
+    window: Window | None = None
+    price_limit: PriceLimit | None = None
+    # how far ahead it is paid for, for a control host that sleeps; None: Limits.step_s
+    unattended_s: int | None = None
+    # the names of the channels that its alerts go to; empty: its owner's
+    alerts: tuple[str, ...] = ()
 
 
 class Pause(str, enum.Enum):
     """Why a job is paused."""
 
-    BUDGET = "budget"
+    BUDGET = "budget"  # its caps pay no further step
+    PRICE = "price"  # every offer is above its price limit
+    WINDOW = "window"  # its window is closed
+    USER = "user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +166,8 @@ class Job:
     checkpoints_asked: int = 0
     # Until when somebody looks at it: reports and logs come faster meanwhile.
     watched_until: dt.datetime | None = None
+    # Since when it has wanted an instance and had none.
+    waits_since: dt.datetime | None = None
 
 
 class EndReason(str, enum.Enum):
@@ -136,6 +182,7 @@ class EndReason(str, enum.Enum):
     SUPERSEDED = "superseded"  # a later attempt holds HEAD
     MOVED = "moved"  # its replacement, which the policy wanted, was ready and took over
     UNPAID = "unpaid"  # it stopped at the end of its paid time
+    PAUSED = "paused"  # its job was paused: by the user, the price or the window
     BUDGET = "budget"  # the cap allows no further step
     CANCELLED = "cancelled"
     ORPHANED = "orphaned"  # an instance of ours that no live attempt owned
@@ -245,6 +292,8 @@ class Report:
     save_s: float | None = None
     commit_s: float | None = None
     exit_code: int | None = None
+    # between the instance and the home bucket so far: checkpoints, both ways, and outputs
+    moved_bytes: int | None = None
     message: str = ""
     log_tail: tuple[str, ...] = ()
     order_n: int = 0
@@ -370,8 +419,16 @@ class Attempt:
     notice: Notice | None = None
     # When the first commit after the notice was done.
     safe_at: dt.datetime | None = None
-    # The price in force at the start of each instance-hour so far (core/money.billed).
+    # The price of each instance-hour that is over, and of the one that runs (core/money.billed).
     hour_prices_usd_micros: tuple[int, ...] = ()
+    running_price_usd_micros: int | None = None
+    # What lives and is billed beside the instance, an hour: its disk and its public address.
+    extras_usd_micros_hour: int = 0
+    # Bringing data from other regions: the data sets at the launch, checkpoints as reported, and
+    # what is reserved for the checkpoints of the time that is paid for.
+    transfer_usd_micros: int = 0
+    traffic_usd_micros: int = 0
+    traffic_reserved_usd_micros: int = 0
     # The order that the agent should find, and the number of the last one that surely lies there.
     order: Order | None = None
     order_posted_n: int = 0
@@ -382,6 +439,10 @@ class Attempt:
     end_reason: EndReason | None = None
     end_detail: str = ""
     cost_usd_micros: int | None = None
+    # EC2 took it within its first hour, so the instance itself cost nothing.
+    free: bool = False
+    # Nobody can say any more how, or when, it ended: the dearer case is booked.
+    estimated: bool = False
 
 
 class Refused(str, enum.Enum):
@@ -411,6 +472,9 @@ class Refusal:
 class CommandVerb(str, enum.Enum):
     CANCEL = "cancel"
     CHECKPOINT = "checkpoint"
+    PAUSE = "pause"
+    RESUME = "resume"
+    EXTEND = "extend"  # another budget, another deadline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -421,6 +485,9 @@ class Command:
     at: dt.datetime
     job_id: str
     verb: CommandVerb
+    # of EXTEND: what is given changes
+    budget_usd_micros: int | None = None
+    deadline_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -484,6 +551,22 @@ class Limits:
     fruitless_attempts: int = 3
     # past `paid_until` before we end what should have ended itself
     unpaid_grace_s: int = 60
+    # -- alerts
+    # a job without a place for so long, and prices that are older, are worth a message
+    no_capacity_alert_s: int = 1800
+    old_prices_alert_s: int = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertRules:
+    """When somebody is told: at these percents of a cap, and once a day at this minute of the
+    budgets' zone (None: never)."""
+
+    percents: tuple[int, ...] = (50, 80, 100)
+    summary_min: int | None = 480
+
+
+USUAL_ALERTS = AlertRules()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -520,3 +603,18 @@ class Snapshot:
     scores: Mapping[Pool, int] = field(default_factory=dict)
     bands: Mapping[Pool, int] = field(default_factory=dict)
     hazards: Hazards = MEASURED
+    # -- money that all jobs share, and what was spent by attempts that have ended
+    caps: Caps = UNCAPPED
+    spent: Spent = NOTHING_SPENT
+    # where the home bucket is: traffic from and to other regions is paid for; "" where nobody pays
+    home_region: str = ""
+    # until when nothing is launched, and what runs is paid on (`spotrunner hold`)
+    held_until: dt.datetime | None = None
+    # why nothing may be launched at all, until somebody says so (`spotrunner panic`)
+    brake: str | None = None
+    # -- alerts
+    alert_rules: AlertRules = USUAL_ALERTS
+    # the keys of those of the last weeks: each is raised once
+    alerted: frozenset[str] = frozenset()
+    # when each region's spot prices were last read; None: never
+    prices_at: Mapping[str, dt.datetime | None] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""What an attempt costs, what it may still come to, and what a cap leaves. Integer micro-dollars.
+"""What an attempt costs, and what it may still come to. Integer micro-dollars.
 
 Source of the billing rules: AWS, "Billing for interrupted Spot Instances" and "Amazon EC2 Spot
-pricing": by the second, 60 seconds the least; the price at the start of an instance-hour holds for
-that hour; a spot instance that EC2 takes within its first hour is free.
+pricing": by the second, 60 seconds the least; a spot instance that EC2 takes within its first hour
+is free. Disk, address and transfer (core/charges) are charged whoever ends the instance.
 """
 
 from __future__ import annotations
@@ -11,11 +11,40 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 
-from spotrunner.core.model import Attempt, EndedBy, Limits, Market, Offer
+from spotrunner.core.model import Attempt, EndedBy, Limits, Market, Offer, Pool, Quote
 from spotrunner.core.states import AttemptState
 
 HOUR_S = 3600
 MINIMUM_S = 60
+
+
+# -- the bill ----------------------------------------------------------------------------------
+
+
+def billed_price(
+    quotes: Mapping[Pool, Sequence[Quote]], offer: Offer, launched_at: dt.datetime, hour: int
+) -> int | None:
+    """The price that instance-hour `hour` (0 is the first) is charged at, micro-dollars; None where
+    no quote tells.
+
+    Source: AWS, "New Amazon EC2 Spot pricing" (2017): the price at the start of each instance-hour
+    holds for that hour. AWS's whitepaper on spot says "the price in effect", by the second. The
+    former is booked; the dearer of the two is what is reserved (`exposure`), and `spotrunner
+    reconcile` says which of them the account's own data feed shows.
+    """
+    if offer.market is Market.ON_DEMAND:
+        return offer.dearest_usd_micros_hour
+    return price_at(quotes, offer.pool, launched_at + dt.timedelta(hours=hour))
+
+
+def price_at(quotes: Mapping[Pool, Sequence[Quote]], pool: Pool, at: dt.datetime) -> int | None:
+    """The spot price in force at a time, micro-dollars an hour; None before the first quote."""
+    price = None
+    for quote in quotes.get(pool, ()):
+        if quote.at > at:
+            break
+        price = quote.price_usd_micros_hour
+    return price
 
 
 def billed(seconds: int, hour_prices: Sequence[int], then: int) -> int:
@@ -48,22 +77,64 @@ def seconds_between(start: dt.datetime, end: dt.datetime) -> int:
     return math.ceil((end - start).total_seconds())
 
 
+# -- what an attempt has cost ------------------------------------------------------------------
+
+
 def accrued(attempt: Attempt, now: dt.datetime) -> int:
     """What the attempt has cost so far, or in the end."""
     if attempt.cost_usd_micros is not None:
         return attempt.cost_usd_micros
     if attempt.launched_at is None:
         return 0
-    seconds = seconds_between(attempt.launched_at, now)
-    return billed(seconds, attempt.hour_prices_usd_micros, attempt.offer.price_usd_micros_hour)
+    return instance_cost(attempt, now) + extras_cost(attempt, now) + moved_cost(attempt)
+
+
+def instance_cost(attempt: Attempt, until: dt.datetime) -> int:
+    """The instance alone, as EC2 charges it: an hour whose price is not known yet counts with the
+    last one that is. Once it has ended, at what its end made of it."""
+    if attempt.launched_at is None or attempt.free:
+        return 0
+    return billed(_lived_s(attempt, until), attempt.hour_prices_usd_micros, _then(attempt))
+
+
+def _lived_s(attempt: Attempt, until: dt.datetime) -> int:
+    assert attempt.launched_at is not None
+    end = min(until, attempt.ended_at) if attempt.ended_at else until
+    return max(0, seconds_between(attempt.launched_at, end))
+
+
+def _then(attempt: Attempt) -> int:
+    """The price of the hours that are not over. What has ended and still has such an hour never
+    learned its price: when in doubt, the dearer."""
+    if attempt.state is AttemptState.ENDED:
+        return attempt.offer.dearest_usd_micros_hour
+    return attempt.running_price_usd_micros or attempt.offer.price_usd_micros_hour
+
+
+def extras_cost(attempt: Attempt, until: dt.datetime) -> int:
+    """Its disk and its address."""
+    if attempt.launched_at is None or attempt.extras_usd_micros_hour == 0:
+        return 0
+    return billed(_lived_s(attempt, until), (), attempt.extras_usd_micros_hour)
+
+
+def moved_cost(attempt: Attempt) -> int:
+    """Bytes from and to other regions."""
+    if attempt.launched_at is None:
+        return 0
+    return attempt.transfer_usd_micros + attempt.traffic_usd_micros
 
 
 def on_demand_cost(attempt: Attempt, now: dt.datetime) -> int:
-    """What the attempt's time would have cost on demand, interruptions not forgiven."""
+    """What the attempt's time would have cost on demand, interruptions not forgiven; disk, address
+    and transfer are the same there."""
     if attempt.launched_at is None:
         return 0
-    seconds = seconds_between(attempt.launched_at, attempt.ended_at or now)
-    return billed(seconds, (), attempt.offer.dearest_usd_micros_hour)
+    instance = billed(_lived_s(attempt, now), (), attempt.offer.dearest_usd_micros_hour)
+    return instance + extras_cost(attempt, now) + moved_cost(attempt)
+
+
+# -- what it may still come to -----------------------------------------------------------------
 
 
 def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
@@ -86,28 +157,17 @@ def exposure(attempt: Attempt, limits: Limits, seen_at: dt.datetime | None = Non
     if attempt.state is AttemptState.ENDED:
         return 0
     end = bill_end(attempt, limits)
-    end = end if seen_at is None else max(end, seen_at)
-    seconds = seconds_between(attempt.launched_at or attempt.intent_at, end)
+    return exposure_until(attempt, end if seen_at is None else max(end, seen_at))
+
+
+def exposure_until(attempt: Attempt, until: dt.datetime) -> int:
+    """The most that a living attempt can have come to at `until`: what days are charged with."""
+    seconds = seconds_between(attempt.launched_at or attempt.intent_at, until)
     dearest = attempt.offer.dearest_usd_micros_hour
-    return billed(seconds, attempt.hour_prices_usd_micros, dearest)
-
-
-def cap_left(
-    budget_usd_micros: int | None,
-    attempts: Sequence[Attempt],
-    limits: Limits,
-    seen_at: Mapping[str, dt.datetime],
-) -> int | None:
-    """What a job's budget leaves beyond everything accrued and reserved; None without a budget.
-    While the price of a living attempt is unknown, nothing is left. `seen_at`, by attempt, is when
-    EC2 last showed its instance alive."""
-    if budget_usd_micros is None:
-        return None
-    if any(attempt.state.live and not is_priced(attempt.offer) for attempt in attempts):
-        return 0
-    return budget_usd_micros - sum(
-        exposure(attempt, limits, seen_at.get(attempt.id)) for attempt in attempts
-    )
+    instance = billed(seconds, attempt.hour_prices_usd_micros, dearest)
+    extras = billed(seconds, (), attempt.extras_usd_micros_hour)
+    traffic = max(attempt.traffic_usd_micros, attempt.traffic_reserved_usd_micros)
+    return instance + extras + attempt.transfer_usd_micros + traffic
 
 
 def is_priced(offer: Offer) -> bool:
@@ -115,12 +175,9 @@ def is_priced(offer: Offer) -> bool:
     return offer.dearest_usd_micros_hour > 0
 
 
-def affordable_s(left_usd_micros: int | None, dearest_usd_micros_hour: int, wanted_s: int) -> int:
-    """How many of `wanted_s` seconds the rest of a cap pays at the dearest price."""
-    if left_usd_micros is None:
-        return wanted_s
-    assert dearest_usd_micros_hour > 0, "what has no price cannot be paid for"
-    return max(0, min(wanted_s, left_usd_micros * HOUR_S // dearest_usd_micros_hour))
+def dearest_usd_micros_hour(attempt: Attempt) -> int:
+    """What an hour of it can come to at most, with its disk and its address."""
+    return attempt.offer.dearest_usd_micros_hour + attempt.extras_usd_micros_hour
 
 
 def start_s(limits: Limits) -> int:
@@ -129,14 +186,7 @@ def start_s(limits: Limits) -> int:
     return limits.boot_allowance_s + limits.boot_slack_s
 
 
-def first_paid_s(left_usd_micros: int | None, offer: Offer, limits: Limits) -> int:
-    """The first paid step of a launch: a full one, or what the rest of a cap pays of it."""
-    slack_s = limits.boot_slack_s
-    wanted_s = limits.step_s + slack_s
-    return affordable_s(left_usd_micros, offer.dearest_usd_micros_hour, wanted_s) - slack_s
-
-
 def usd(micros: int) -> str:
     """For people: dollars with as many decimals as a bill of this size needs."""
     dollars = micros / 1_000_000
-    return f"{dollars:.2f} USD" if dollars >= 1 else f"{dollars:.4f} USD"
+    return f"{dollars:.2f} USD" if abs(dollars) >= 1 else f"{dollars:.4f} USD"

@@ -10,34 +10,55 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
+from spotrunner.core.keep import window_end
 from spotrunner.core.look import is_same_place, look
-from spotrunner.core.market import OVER_BUDGET
+from spotrunner.core.market import (
+    OVER_BUDGET,
+    first_step_s,
+    move_usd_micros,
+    start_usd_micros,
+)
 from spotrunner.core.model import Attempt, EndReason, Job, Market, Offer, Pause, Phase
-from spotrunner.core.money import affordable_s, first_paid_s, start_s, usd
-from spotrunner.core.policy import Policies
-from spotrunner.core.retire import serves
+from spotrunner.core.money import bill_end, dearest_usd_micros_hour, usd
+from spotrunner.core.pause import halt, is_above_for_long
+from spotrunner.core.policy import Policies, Policy
+from spotrunner.core.retire import serves, stands_still
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState, JobState, advance
 
 
 def place(draft: Draft, policies: Policies) -> None:
     for job in list(draft.jobs.values()):
-        if job.state.over:
-            continue
-        serving = [attempt for attempt in draft.live(job.id) if serves(draft, attempt)]
-        for attempt in serving:
-            if attempt.state is AttemptState.PENDING:
-                _send_again(draft, attempt)
-        if draft.launches >= draft.limits.launches_a_round:
-            continue
+        if not job.state.over and not stands_still(job):
+            _place(draft, job, policies)
+
+
+def _place(draft: Draft, job: Job, policies: Policies) -> None:
+    serving = [attempt for attempt in draft.live(job.id) if serves(draft, attempt)]
+    for attempt in serving:
+        if attempt.state is AttemptState.PENDING:
+            _send_again(draft, attempt)
+    if draft.launches >= draft.limits.launches_a_round:
+        return
+    if draft.is_held:
         if not serving:
-            _place_job(draft, job, policies)
-        elif len(serving) == 1 and serving[0].state is AttemptState.RUNNING:
-            _move_job(draft, job, policies, serving[0])
-        elif len(serving) == 1:
-            _rescue_job(draft, job, policies, serving[0])
+            _wait(draft, job, _held(draft))
+    elif not serving:
+        _place_job(draft, job, policies)
+    elif len(serving) == 1 and serving[0].state is AttemptState.RUNNING:
+        _move_job(draft, job, policies, serving[0])
+    elif len(serving) == 1:
+        _rescue_job(draft, job, policies, serving[0])
+
+
+def _held(draft: Draft) -> str:
+    if draft.snapshot.brake is not None:
+        return f"nothing is launched ({draft.snapshot.brake}); to go on: spotrunner hold --off"
+    assert draft.snapshot.held_until is not None
+    return f"nothing is launched until {draft.snapshot.held_until:%H:%M:%S}: spotrunner hold"
 
 
 def _send_again(draft: Draft, attempt: Attempt) -> None:
@@ -45,12 +66,14 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
     so asking again is safe; its money is renewed first, since it starts to run only now."""
     if draft.now >= attempt.intent_at + dt.timedelta(seconds=draft.limits.intent_s):
         return
+    if draft.is_held or (attempt.request is None and attempt.sent_at is not None):
+        return  # what was sent is known to the store that was lost, and to EC2
     job = draft.jobs[attempt.job_id]
     until = draft.now + dt.timedelta(seconds=attempt.first_paid_s)
     more_s = int((until - attempt.paid_until).total_seconds())
     # The first sending may have launched it already, so this comes on top of what is reserved.
-    left = draft.cap_left(job)
-    if affordable_s(left, attempt.offer.dearest_usd_micros_hour, more_s) < more_s:
+    begin, rate = bill_end(attempt, draft.limits), dearest_usd_micros_hour(attempt)
+    if draft.purse(job, attempt.first_paid_s).pays_s(begin, more_s, rate) < more_s:
         return
     renewed = dataclasses.replace(attempt, paid_until=until)
     draft.update(renewed)
@@ -67,7 +90,10 @@ def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
         return
     situation = look(job, draft.progress(job), draft.outlook)
     choice = policy.choose(situation)
-    if choice.take is not None:
+    closes, needs_s = window_end(job, draft.now), situation.changeover_s * 2
+    if closes is not None and (closes - draft.now).total_seconds() < needs_s:
+        _wait(draft, job, f"its window closes at {closes:%H:%M} UTC: too soon for another start")
+    elif choice.take is not None:
         _launch(draft, job, choice.take.offer, choice.why)
     elif (offer := _unpaid(situation)) is not None:
         _pause_on_budget(draft, job, offer)
@@ -96,11 +122,26 @@ def _move_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> N
     is_ending = report is None or report.phase is not Phase.TRAIN
     if policy is None or is_ending or not _may_start(draft, job):
         return
+    if is_above_for_long(draft, attempt):
+        _leave(draft, job, policy, attempt)
+        return
     choice = policy.choose(look(job, draft.progress(job), draft.outlook, attempt))
     if choice.take is None:
         draft.wind_down(attempt, EndReason.MOVED, choice.why)
     elif not is_same_place(choice.take.offer, attempt.offer):
         _launch(draft, job, choice.take.offer, choice.why)
+
+
+def _leave(draft: Draft, job: Job, policy: Policy, attempt: Attempt) -> None:
+    """The price where it trains has been above the job's limit for long enough: another place, as
+    for a job that has none, or none at all."""
+    choice = policy.choose(look(job, draft.progress(job), draft.outlook))
+    if choice.take is not None:
+        why = f"the price in {attempt.offer.pool} is above pause_above; {choice.why}"
+        _launch(draft, job, choice.take.offer, why)
+    else:
+        halt(draft, job, Pause.PRICE, f"{attempt.offer.pool} is above pause_above; {choice.why}")
+        draft.wind_down(attempt, EndReason.PAUSED, "the job is paused: its price is too high")
 
 
 def _rescue_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> None:
@@ -116,7 +157,8 @@ def _rescue_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) ->
 
 
 def _launch(draft: Draft, job: Job, offer: Offer, why: str) -> None:
-    pays_s = first_paid_s(draft.cap_left(job), offer, draft.limits)
+    pays_s = _first_step_s(draft, job, offer)
+    region = offer.pool.region
     generation = _next_generation(draft, job)
     attempt = Attempt(
         id=attempt_id(job.id, generation),
@@ -129,9 +171,13 @@ def _launch(draft: Draft, job: Job, offer: Offer, why: str) -> None:
         first_paid_s=pays_s,
         step_before=draft.head_step(job.id),
         replaces=_predecessor(draft, job),
+        extras_usd_micros_hour=extras_usd_micros_hour(region, job.spec.disk_gib),
+        transfer_usd_micros=move_usd_micros(job.spec, region),
     )
     active = advance(job, JobState.ACTIVE, pause=None, reason="")
-    if job.state is not JobState.ACTIVE:
+    if job.state is JobState.PAUSED:
+        draft.mark(active, "resumed", "the budget pays a step again")
+    elif job.state is not JobState.ACTIVE:
         draft.mark(active, "active", "an attempt was placed")
     else:
         draft.update(active)
@@ -146,6 +192,16 @@ def _launch(draft: Draft, job: Job, offer: Offer, why: str) -> None:
         replaces=attempt.replaces,
     )
     draft.launch(attempt, why)
+
+
+def _first_step_s(draft: Draft, job: Job, offer: Offer) -> int:
+    """What is paid at once: a step of the usual length, though the job be unattended, since its
+    agent has proven nothing yet; not far past the end of its window."""
+    limits, closes = draft.limits, window_end(job, draft.now)
+    pays_s = first_step_s(draft.purse(job), job.spec, offer, draft.now, limits.step_s, limits)
+    if closes is None:
+        return pays_s
+    return min(pays_s, int((closes - draft.now).total_seconds()) + limits.stop_s)
 
 
 def _predecessor(draft: Draft, job: Job) -> str | None:
@@ -172,17 +228,15 @@ def _pause_on_budget(draft: Draft, job: Job, offer: Offer) -> None:
     if draft.live(job.id):
         _wait(draft, job, "the budget is reserved for an attempt that is still ending")
         return
-    spent = sum(attempt.cost_usd_micros or 0 for attempt in draft.of(job.id))
-    need = offer.dearest_usd_micros_hour * start_s(draft.limits) // 3600
+    need = start_usd_micros(job.spec, offer, draft.limits)
+    tightest = draft.purse(job).tightest
+    assert tightest is not None, "nothing is over budget where there is none"
+    cap, left = tightest.cap, max(0, tightest.left_usd_micros)
     why = (
-        f"the budget of {usd(job.spec.budget_usd_micros or 0)} has {usd(spent)} spent, and a first"
-        f" step on {offer.pool} needs {usd(need)} in reserve"
+        f"{cap} has {usd(tightest.accrued_usd_micros)} spent and {usd(left)} left, and a first step"
+        f" on {offer.pool} needs {usd(need)} in reserve"
     )
-    paused = advance(job, JobState.PAUSED, pause=Pause.BUDGET, reason=why)
-    if job.pause is not Pause.BUDGET:
-        draft.mark(paused, "paused", why)
-    else:
-        draft.update(paused)
+    halt(draft, job, Pause.BUDGET, why)
 
 
 def _wait(draft: Draft, job: Job, why: str) -> None:

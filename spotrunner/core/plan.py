@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spotrunner.core.alert import Alert
 from spotrunner.core.model import Attempt, Event, Job, Order, Refusal
 
 
@@ -52,6 +53,7 @@ class Plan:
     events: tuple[Event, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     commands_done: tuple[int, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     orders: tuple[PostOrder, ...] = ()
     terminations: tuple[Terminate, ...] = ()
     launches: tuple[Launch, ...] = ()

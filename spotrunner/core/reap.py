@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import generation_of, job_of
-from spotrunner.core.model import Attempt, EndReason, Instance, Market, Offer, Pool
+from spotrunner.core.model import Attempt, EndReason, Instance, Job, Market, Offer, Pool
 from spotrunner.core.money import is_priced, seconds_between
 from spotrunner.core.states import AttemptState
 
@@ -47,7 +48,7 @@ def _reap_one(draft: Draft, instance: Instance) -> None:
         draft.wind_down(attempt, EndReason.ORPHANED, why)
     elif attempt is None and job is not None and instance.attempt_id is not None:
         draft.mark(
-            _adopted(draft, instance, job.id, instance.attempt_id),
+            _adopted(draft, instance, job, instance.attempt_id),
             "adopted",
             "an instance of this job has no attempt on record",
             instance=instance.id,
@@ -72,12 +73,12 @@ def _is_live(draft: Draft, box: str) -> bool:
     return attempt.state.live
 
 
-def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> Attempt:
+def _adopted(draft: Draft, instance: Instance, job: Job, attempt_id: str) -> Attempt:
     """A record for an instance that our store knows nothing of (restored from a backup)."""
     stop_s, age_s = draft.limits.orphan_stop_s, seconds_between(instance.launched_at, draft.now)
     return Attempt(
         id=attempt_id,
-        job_id=job_id,
+        job_id=job.id,
         generation=generation_of(attempt_id) or 0,
         state=AttemptState.TERMINATING,
         offer=_offer(draft, instance.pool, instance.market),
@@ -86,7 +87,8 @@ def _adopted(draft: Draft, instance: Instance, job_id: str, attempt_id: str) -> 
         # What it was paid for before is not known. It may not hear us, and no order ever pays for
         # more than a step ahead: so much is reserved until it has ended.
         first_paid_s=age_s + draft.limits.step_s,
-        step_before=draft.head_step(job_id),
+        step_before=draft.head_step(job.id),
+        extras_usd_micros_hour=extras_usd_micros_hour(instance.pool.region, job.spec.disk_gib),
         instance_id=instance.id,
         launched_at=instance.launched_at,
         ending=EndReason.ORPHANED,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.model import Attempt, EndReason, Limits, Phase
+from spotrunner.core.model import Attempt, EndReason, Job, Limits, Pause, Phase
 from spotrunner.core.states import AttemptState, JobState
 
 _ENDINGS = {
@@ -37,6 +37,9 @@ def _stop(draft: Draft, attempt: Attempt) -> None:
     if job.state.over:
         if not waits_for_free(draft, attempt):
             draft.wind_down(attempt, _ENDINGS[job.state], f"the job is {job.state.value}")
+    elif stands_still(job):
+        if not waits_for_free(draft, attempt):
+            draft.wind_down(attempt, EndReason.PAUSED, f"the job is paused: {job.reason}")
     elif is_superseded(draft, attempt):
         if not waits_for_free(draft, attempt):
             reason = _superseded_reason(draft, attempt)
@@ -104,11 +107,16 @@ def _grace_s(ending: EndReason, limits: Limits) -> int:
         return 0
     if ending is EndReason.ORPHANED:
         return limits.orphan_stop_s
-    has_steps = ending in (EndReason.CANCELLED, EndReason.MOVED)
+    has_steps = ending in (EndReason.CANCELLED, EndReason.MOVED, EndReason.PAUSED)
     return limits.stop_s if has_steps else limits.done_s
 
 
 # -- facts that other phases ask for too -------------------------------------------------------
+
+
+def stands_still(job: Job) -> bool:
+    """Paused so that its attempts stop. What the budget pauses has used up what was paid."""
+    return job.state is JobState.PAUSED and job.pause is not Pause.BUDGET
 
 
 def serves(draft: Draft, attempt: Attempt) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from spotrunner.core.charges import transfer_usd_micros
 from spotrunner.core.draft import Draft
-from spotrunner.core.market import price_at
 from spotrunner.core.model import (
     Attempt,
+    Command,
     CommandVerb,
     EndedBy,
     EndReason,
@@ -20,18 +21,19 @@ from spotrunner.core.model import (
     InstanceState,
     Job,
     Market,
+    Pause,
     Phase,
     Refusal,
     Refused,
     Report,
 )
 from spotrunner.core.money import (
+    accrued,
     bill_end,
-    billed,
+    billed_price,
     exposure,
     hour_index,
     is_free,
-    seconds_between,
     usd,
 )
 from spotrunner.core.retire import is_moved, unpaid_reason
@@ -66,13 +68,57 @@ def _obey_users(draft: Draft) -> None:
     for command in draft.snapshot.commands:
         job = draft.jobs.get(command.job_id)
         if job is not None and not job.state.over:
-            if command.verb is CommandVerb.CANCEL:
-                cancelled = advance(job, JobState.CANCELLED, reason="cancelled by the user")
-                draft.mark(cancelled, "cancelled", "the user asked for it")
-            else:
-                asked = dataclasses.replace(job, checkpoints_asked=job.checkpoints_asked + 1)
-                draft.mark(asked, "checkpoint-asked", "the user asked for a checkpoint now")
+            _OBEYED[command.verb](draft, job, command)
         draft.done(command.id)
+
+
+def _cancel(draft: Draft, job: Job, _: Command) -> None:
+    cancelled = advance(job, JobState.CANCELLED, reason="cancelled by the user")
+    draft.mark(cancelled, "cancelled", "the user asked for it")
+
+
+def _checkpoint(draft: Draft, job: Job, _: Command) -> None:
+    asked = dataclasses.replace(job, checkpoints_asked=job.checkpoints_asked + 1)
+    draft.mark(asked, "checkpoint-asked", "the user asked for a checkpoint now")
+
+
+def _pause(draft: Draft, job: Job, _: Command) -> None:
+    why = "paused by the user"
+    paused = advance(job, JobState.PAUSED, pause=Pause.USER, reason=why)
+    if job.pause is not Pause.USER:
+        draft.mark(paused, "paused", why, pause=Pause.USER.value)
+
+
+def _resume(draft: Draft, job: Job, _: Command) -> None:
+    """What pauses a job by itself lets it go on by itself: only the user's own pause ends here."""
+    if job.state is JobState.PAUSED and job.pause is Pause.USER:
+        resumed = advance(job, JobState.QUEUED, pause=None, reason="")
+        draft.mark(resumed, "resumed", "the user wants it to go on")
+
+
+def _extend(draft: Draft, job: Job, command: Command) -> None:
+    """Another cap, another deadline: from this round on. A job that its budget paused may try at
+    once, with the smallest step."""
+    spec, told = job.spec, []
+    if command.budget_usd_micros is not None:
+        spec = dataclasses.replace(spec, budget_usd_micros=command.budget_usd_micros)
+        told.append(f"its budget is {usd(command.budget_usd_micros)}")
+    if command.deadline_at is not None:
+        spec = dataclasses.replace(spec, deadline_at=command.deadline_at)
+        told.append(f"its deadline is {command.deadline_at:%Y-%m-%d %H:%M} UTC")
+    job = dataclasses.replace(job, spec=spec)
+    if job.pause is Pause.BUDGET:
+        job = advance(job, JobState.QUEUED, pause=None, reason="")
+    draft.mark(job, "changed", "the user changed it: " + ", ".join(told))
+
+
+_OBEYED = {
+    CommandVerb.CANCEL: _cancel,
+    CommandVerb.CHECKPOINT: _checkpoint,
+    CommandVerb.PAUSE: _pause,
+    CommandVerb.RESUME: _resume,
+    CommandVerb.EXTEND: _extend,
+}
 
 
 # -- attempts ----------------------------------------------------------------------------------
@@ -90,7 +136,7 @@ def _settle_attempt(draft: Draft, attempt_id: str) -> None:
         attempt = _follow_report(draft, attempt, report)
     if instance is not None and instance.state is InstanceState.ENDED:
         # EC2 tells the time of only some ends; a daemon that was away must not book its absence.
-        _end(draft, attempt, instance.ended_at or _unseen_end(draft, attempt), instance.ended_by)
+        _end(draft, attempt, instance.ended_at, instance.ended_by)
     elif instance is not None and instance.state is InstanceState.ENDING:
         _follow_ending(draft, attempt, instance)
     elif instance is None:
@@ -121,20 +167,21 @@ def _note_prices(draft: Draft, attempt: Attempt, instance: Instance) -> Attempt:
     if instance.state is InstanceState.ENDED:
         hours += 1
     while len(known) < hours:
-        start = instance.launched_at + dt.timedelta(hours=len(known))
-        price = (
-            price_at(draft.snapshot.quotes, attempt.offer.pool, start)
-            if attempt.offer.market is Market.SPOT
-            else attempt.offer.dearest_usd_micros_hour
-        )
+        price = _hour_price(draft, attempt, instance, len(known))
         if price is None:
             break
         known.append(price)
-    if len(known) == len(attempt.hour_prices_usd_micros):
-        return attempt
-    attempt = dataclasses.replace(attempt, hour_prices_usd_micros=tuple(known))
-    draft.update(attempt)
-    return attempt
+    running = _hour_price(draft, attempt, instance, len(known))
+    noted = dataclasses.replace(
+        attempt, hour_prices_usd_micros=tuple(known), running_price_usd_micros=running
+    )
+    if noted != attempt:
+        draft.update(noted)
+    return noted
+
+
+def _hour_price(draft: Draft, attempt: Attempt, instance: Instance, hour: int) -> int | None:
+    return billed_price(draft.snapshot.quotes, attempt.offer, instance.launched_at, hour)
 
 
 def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
@@ -149,6 +196,7 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
             attempt = advance(attempt, AttemptState.RUNNING)
         draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
     attempt = _follow_pace(draft, attempt, report)
+    attempt = _follow_traffic(draft, attempt, report)
     if report.notice is not None and attempt.notice is None:
         attempt = _follow_notice(draft, attempt, report)
     if attempt.safe_at is None:
@@ -173,6 +221,18 @@ def _follow_pace(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         attempt = dataclasses.replace(
             attempt, steps_per_s=new if is_news else old, total_steps=total
         )
+        draft.update(attempt)
+    return attempt
+
+
+def _follow_traffic(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    """Checkpoints to and from a home bucket in another region cost by the byte."""
+    home, region = draft.snapshot.home_region, attempt.offer.pool.region
+    if report.moved_bytes is None or home in ("", region):
+        return attempt
+    cost = transfer_usd_micros(report.moved_bytes)
+    if cost > attempt.traffic_usd_micros:
+        attempt = dataclasses.replace(attempt, traffic_usd_micros=cost)
         draft.update(attempt)
     return attempt
 
@@ -242,7 +302,7 @@ def _follow_ending(draft: Draft, attempt: Attempt, instance: Instance) -> None:
         _avoid_taken(draft, attempt, instance.ended_by)
 
 
-def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> None:
+def _end(draft: Draft, attempt: Attempt, ended_at: dt.datetime | None, by: EndedBy | None) -> None:
     is_news = attempt.ending in (None, EndReason.FAULT)
     # A notice was the news, but for one thing: that it was the price, whose cool-down is another.
     if is_news and (by is EndedBy.PRICE or (by is EndedBy.EC2 and attempt.notice is None)):
@@ -250,36 +310,39 @@ def _end(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) ->
     elif by is EndedBy.FAULT and attempt.first_step_at is None:
         # A launch that is accepted and then finds no capacity ends like this.
         _avoid(draft, attempt, "an instance ended here by a fault of EC2's before it could work")
-    ended = dataclasses.replace(attempt, ended_at=at)
-    cost = _final_cost(ended, at, by)
+    if ended_at is None:
+        attempt = dataclasses.replace(attempt, estimated=True)
+    ended = _closed(draft, attempt, ended_at or _unseen_end(draft, attempt), by)
+    why = f"{_by(by)}; cost {usd(ended.cost_usd_micros or 0)}"
+    _mark_ended(draft, ended, why)
+
+
+def _closed(draft: Draft, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> Attempt:
+    """With its final bill. Where EC2 does not say who ended it, it may have been free: the dearer
+    case is booked, and called an estimate if the first hour leaves a doubt."""
+    launched_at = attempt.launched_at or attempt.intent_at
+    is_spot = attempt.offer.market is Market.SPOT
+    in_doubt = by in (None, EndedBy.UNKNOWN) and is_spot and hour_index(launched_at, at) == 0
     ended = advance(
-        ended,
+        attempt,
         AttemptState.ENDED,
+        ended_at=at,
         end_reason=_end_reason(draft, attempt, by),
-        cost_usd_micros=cost,
+        free=is_free(attempt.offer.market, launched_at, at, by),
+        estimated=attempt.estimated or in_doubt,
     )
-    why = f"{_by(by)}; cost {usd(cost)}"
+    return dataclasses.replace(ended, cost_usd_micros=accrued(ended, at))
+
+
+def _mark_ended(draft: Draft, ended: Attempt, why: str) -> None:
+    cost = ended.cost_usd_micros or 0
     draft.mark(
         ended,
         "ended",
-        why,
+        why + (", estimated" if ended.estimated and cost else ""),
         reason=ended.end_reason.value if ended.end_reason else None,
         cost_usd=cost / 1_000_000,
     )
-
-
-def _final_cost(attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> int:
-    if attempt.launched_at is None:
-        return 0
-    if is_free(attempt.offer.market, attempt.launched_at, at, by):
-        return 0
-    return _dearer_cost(attempt, at)
-
-
-def _dearer_cost(attempt: Attempt, until: dt.datetime) -> int:
-    """An hour whose price we never learned is booked at the dearest: when in doubt, the dearer."""
-    seconds = seconds_between(attempt.launched_at or attempt.intent_at, until)
-    return billed(seconds, attempt.hour_prices_usd_micros, attempt.offer.dearest_usd_micros_hour)
 
 
 def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
@@ -342,8 +405,7 @@ def _miss_unsent(draft: Draft, attempt: Attempt) -> None:
 def _give_up(draft: Draft, attempt: Attempt) -> None:
     """End it without an instance to show for it. If one turns up, the reaper opens it again."""
     if attempt.instance_id is not None:
-        cost = _dearer_cost(attempt, _unseen_end(draft, attempt))
-        _end_unseen(draft, attempt, cost, "EC2 does not know its instance any more")
+        _end_unseen(draft, attempt, None, "EC2 does not know its instance any more")
     elif draft.now >= bill_end(attempt, draft.limits):
         # Until here its reservation was kept.
         cost = 0 if _would_have_shown(draft, attempt) else exposure(attempt, draft.limits)
@@ -370,21 +432,18 @@ def _would_have_shown(draft: Draft, attempt: Attempt) -> bool:
     return looked_at <= attempt.paid_until + _s(draft.limits.listed_s)
 
 
-def _end_unseen(draft: Draft, attempt: Attempt, cost: int, why: str) -> None:
+def _end_unseen(draft: Draft, attempt: Attempt, cost: int | None, why: str) -> None:
+    """`cost` None: that of its life, as far as anybody can say."""
+    at = _unseen_end(draft, attempt)
     ended = advance(
         attempt,
         AttemptState.ENDED,
-        ended_at=draft.now,
+        ended_at=at if cost is None else draft.now,
         end_reason=attempt.ending or EndReason.LOST,
-        cost_usd_micros=cost,
+        estimated=cost != 0,
     )
-    draft.mark(
-        ended,
-        "ended",
-        f"{why}; cost {usd(cost)}" + (", estimated" if cost else ""),
-        reason=(attempt.ending or EndReason.LOST).value,
-        cost_usd=cost / 1_000_000,
-    )
+    cost = accrued(ended, at) if cost is None else cost
+    _mark_ended(draft, dataclasses.replace(ended, cost_usd_micros=cost), why)
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -457,9 +516,9 @@ def _words(attempt: Attempt) -> str:
 
 
 def _tried(attempt: Attempt) -> bool:
-    """Did it have a fair chance? A refusal, and an interruption or a fault of EC2's before the
-    first step, say nothing about the job."""
-    if attempt.launched_at is None:
+    """Did it have a fair chance? A refusal, an interruption or a fault of EC2's before the first
+    step, and a pause, say nothing about the job."""
+    if attempt.launched_at is None or attempt.end_reason is EndReason.PAUSED:
         return False
     weather = attempt.end_reason in (EndReason.INTERRUPTED, EndReason.FAULT)
     return attempt.first_step_at is not None or not weather

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spotrunner.core.look import Outlook, Progress, look
-from spotrunner.core.market import price_at
+from spotrunner.core.money import price_at
 from spotrunner.core.model import Job, JobSpec, Market, Pool, Refusal
 from spotrunner.core.policy import Choice
 from spotrunner.core.situation import Candidate, Situation

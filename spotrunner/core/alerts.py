@@ -1,0 +1,297 @@
+"""Tell people what they would want to know now: each thing once, with why, what it costs and what
+to type.
+
+What has just happened is read from the round's events; what holds (a share of a cap, a forecast,
+old prices) is looked at every round, and its key says that it was told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+from spotrunner.core.alert import Alert, AlertKind
+from spotrunner.core.draft import Draft
+from spotrunner.core.forecast import Forecast, forecast
+from spotrunner.core.ledger import entries
+from spotrunner.core.look import look
+from spotrunner.core.model import Attempt, EndReason, Event, Job, Pause
+from spotrunner.core.money import accrued, usd
+from spotrunner.core.purse import Balance, Scope
+from spotrunner.core.retire import serves
+from spotrunner.core.states import JobState
+from spotrunner.core.windows import local_day, midnight
+
+_DAY = dt.timedelta(days=1)
+# A pace that was measured over less than this tells nothing of the night.
+_PACED = dt.timedelta(minutes=10)
+
+
+def alerts(draft: Draft) -> None:
+    for event in draft.events:
+        _of_event(draft, event)
+    for job in list(draft.jobs.values()):
+        if not job.state.over:
+            _of_waiting(draft, job)
+            _of_caps(draft, job)
+            _of_forecast(draft, job)
+    _of_prices(draft)
+    _of_day(draft)
+
+
+# -- what has happened -------------------------------------------------------------------------
+
+
+def _of_event(draft: Draft, event: Event) -> None:
+    job = draft.jobs.get(event.job_id)
+    if job is None:
+        return
+    kind, title = _told(draft, job, event)
+    if kind is not None:
+        stamp = "" if job.state.over else f"/{event.at.isoformat()}"
+        _tell(draft, job, kind, f"{event.subject}/{event.kind}{stamp}", title, event.why)
+
+
+def _told(draft: Draft, job: Job, event: Event) -> tuple[AlertKind | None, str]:
+    """What of the story people are told; None: nothing."""
+    told = {
+        "notice": (AlertKind.INTERRUPTED, f"{event.subject} is being interrupted"),
+        "paused": (AlertKind.PAUSED, f"{job.id} is paused"),
+        "resumed": (AlertKind.RESUMED, f"{job.id} goes on"),
+        "failed": (AlertKind.FAILED, f"{job.id} has failed"),
+        "succeeded": (AlertKind.SUCCEEDED, f"{job.id} is done"),
+        "adopted": (AlertKind.ORPHAN, f"an instance of {job.id} had no owner: it is being ended"),
+    }
+    attempt = draft.attempts.get(event.subject)
+    if event.kind == "ended" and attempt is not None and _is_sudden(attempt):
+        return AlertKind.INTERRUPTED, f"EC2 took {attempt.id} without a notice"
+    if event.kind == "winding-down" and event.data.get("reason") == EndReason.ORPHANED.value:
+        return AlertKind.ORPHAN, f"an instance of {job.id} had no owner: it is being ended"
+    return told.get(event.kind, (None, ""))
+
+
+def _is_sudden(attempt: Attempt) -> bool:
+    return attempt.end_reason is EndReason.INTERRUPTED and attempt.notice is None
+
+
+# -- what holds --------------------------------------------------------------------------------
+
+
+def _of_waiting(draft: Draft, job: Job) -> None:
+    """Since when it has had no instance is kept with the job, for the next daemon too."""
+    has_one = any(it.launched_at is not None and serves(draft, it) for it in draft.live(job.id))
+    waits = not has_one and job.state is not JobState.PAUSED and not draft.is_held
+    since = (job.waits_since or draft.now) if waits else None
+    if since != job.waits_since:
+        draft.update(dataclasses.replace(job, waits_since=since))
+    if since is None or draft.now < since + _s(draft.limits.no_capacity_alert_s):
+        return
+    minutes = int((draft.now - since).total_seconds()) // 60
+    title = f"{job.id} has had no instance for {minutes} minutes"
+    why = job.reason or "every launch was refused"
+    command = f"spotrunner explain {job.id}"
+    key = f"{job.id}/capacity/{since.isoformat()}"
+    _tell(draft, job, AlertKind.CAPACITY, key, title, why, command)
+
+
+def _of_caps(draft: Draft, job: Job) -> None:
+    for balance in draft.purse(job).balances:
+        if balance.cap.begin is not None and balance.cap.begin > draft.now:
+            continue
+        percent = _crossed(draft, balance)
+        if percent is not None:
+            _tell_cap(draft, job, balance, percent)
+    if any(e.subject in draft.attempts and e.kind == "last-step" for e in draft.events):
+        _tell_last_steps(draft, job)
+
+
+def _crossed(draft: Draft, balance: Balance) -> int | None:
+    """The highest share that is spent, unless it or a higher one was told."""
+    share = 100 * balance.accrued_usd_micros / balance.cap.usd_micros
+    rules = draft.snapshot.alert_rules
+    crossed = [percent for percent in rules.percents if share >= percent]
+    told = [p for p in rules.percents if _cap_key(balance, p) in draft.snapshot.alerted]
+    return crossed[-1] if crossed and crossed[-1] > max(told, default=0) else None
+
+
+def _cap_key(balance: Balance, percent: int) -> str:
+    cap = balance.cap
+    return f"cap/{cap.scope.value}/{cap.name}/{cap.day or 'all'}/{cap.usd_micros}/{percent}"
+
+
+def _tell_cap(draft: Draft, job: Job, balance: Balance, percent: int) -> None:
+    cap = balance.cap
+    cost = (
+        f"{usd(balance.accrued_usd_micros)} spent, {usd(balance.reserved_usd_micros)} reserved,"
+        f" {usd(max(0, balance.left_usd_micros))} left"
+    )
+    command = (
+        f"spotrunner extend {job.id} --budget USD"
+        if cap.scope is Scope.JOB
+        else "spotrunner budget"
+    )
+    title = f"{percent} % of {cap} is spent"
+    if cap.scope is Scope.JOB:
+        title = f"{job.id}: {title}"
+    _tell(draft, job, AlertKind.CAP, _cap_key(balance, percent), title, "", command, cost)
+
+
+def _tell_last_steps(draft: Draft, job: Job) -> None:
+    """A cap is never spent to the last cent: what it stops is 100 percent."""
+    if 100 not in draft.snapshot.alert_rules.percents:
+        return
+    for event in draft.events:
+        if event.kind == "last-step" and event.job_id == job.id:
+            title = f"{job.id} stops: its cap is reached"
+            command = f"spotrunner extend {job.id} --budget USD"
+            attempt = draft.attempts[event.subject]
+            key = f"{event.subject}/last-step/{attempt.paid_until.isoformat()}"
+            _tell(draft, job, AlertKind.CAP, key, title, event.why, command)
+
+
+def _of_forecast(draft: Draft, job: Job) -> None:
+    found = forecast_of(draft, job)
+    if found is None:
+        return
+    if found.cap is not None and found.cap_at is not None:
+        title = f"{job.id} will reach its cap at {_clock(found.cap_at)}"
+        why = f"{found.cap} ends with {100 * (found.cap_progress or 0):.0f} % done"
+        command = f"spotrunner extend {job.id} --budget USD"
+        key = f"{job.id}/forecast/{found.cap.scope.value}/{found.cap.usd_micros}"
+        _tell(draft, job, AlertKind.FORECAST, key, title, why, command)
+    deadline_at = job.spec.deadline_at
+    if deadline_at is not None and found.done_at > deadline_at:
+        title = f"{job.id} will miss its deadline, {_clock(deadline_at)}"
+        why = f"at its pace it will be done at {_clock(found.done_at)}"
+        command = f"spotrunner extend {job.id} --deadline TIME"
+        key = f"{job.id}/late/{deadline_at.isoformat()}"
+        _tell(draft, job, AlertKind.DEADLINE, key, title, why, command)
+
+
+def forecast_of(draft: Draft, job: Job) -> Forecast | None:
+    """Of a job that has trained long enough to have a pace."""
+    serving = [it for it in draft.live(job.id) if serves(draft, it)]
+    paced = [it for it in serving if it.first_step_at and draft.now >= it.first_step_at + _PACED]
+    if not paced:
+        return None
+    situation = look(job, draft.progress(job), draft.outlook, paced[-1])
+    return forecast(situation, job.spec, draft.purse(job).balances, draft.now, draft.limits)
+
+
+def _of_prices(draft: Draft) -> None:
+    for region, read_at in sorted(draft.snapshot.prices_at.items()):
+        if read_at is None or draft.now < read_at + _s(draft.limits.old_prices_alert_s):
+            continue
+        minutes = int((draft.now - read_at).total_seconds()) // 60
+        draft.alert(
+            Alert(
+                key=f"prices/{region}/{read_at.isoformat()}",
+                at=draft.now,
+                kind=AlertKind.PRICES,
+                job_id=None,
+                owner="",
+                channels=(),
+                title=f"the spot prices of {region} are {minutes} minutes old",
+                why="EC2 has not answered since: decisions rest on the last ones",
+                cost="",
+                command="spotrunner prices",
+            )
+        )
+
+
+def _of_day(draft: Draft) -> None:
+    """Yesterday, once a day; of a day on which nothing was spent nobody hears."""
+    tz, minute = draft.snapshot.caps.tz, draft.snapshot.alert_rules.summary_min
+    today = local_day(tz, draft.now)
+    day = today - _DAY
+    if minute is None or draft.now < midnight(tz, today) + dt.timedelta(minutes=minute):
+        return
+    spent, on_demand = _spent_on(draft, day)
+    if spent == 0:
+        return
+    states = [job.state for job in draft.jobs.values()]
+    open_ = ", ".join(
+        f"{states.count(state)} {state.value}" for state in JobState if state in states
+    )
+    draft.alert(
+        Alert(
+            key=f"summary/{day}",
+            at=draft.now,
+            kind=AlertKind.SUMMARY,
+            job_id=None,
+            owner="",
+            channels=(),
+            title=f"{day}: {usd(spent)} spent",
+            why=f"jobs now: {open_ or 'none'}",
+            cost=f"on demand it would have been {usd(on_demand)}",
+            command=f"spotrunner report --since {day}",
+        )
+    )
+
+
+def _spent_on(draft: Draft, day: dt.date) -> tuple[int, int]:
+    spent = draft.snapshot.spent
+    live = [
+        entry
+        for attempt in draft.snapshot.attempts
+        if attempt.state.live
+        for entry in entries(draft.attempts[attempt.id], draft.snapshot.caps.tz, draft.now)
+        if entry.day == day
+    ]
+    return (
+        spent.by_day.get(day, 0) + sum(entry.cost_usd_micros for entry in live),
+        spent.on_demand_by_day.get(day, 0) + sum(entry.on_demand_usd_micros for entry in live),
+    )
+
+
+# -- telling -----------------------------------------------------------------------------------
+
+
+def _tell(
+    draft: Draft,
+    job: Job,
+    kind: AlertKind,
+    key: str,
+    title: str,
+    why: str,
+    command: str = "",
+    cost: str = "",
+) -> None:
+    draft.alert(
+        Alert(
+            key=key,
+            at=draft.now,
+            kind=kind,
+            job_id=job.id,
+            owner=job.spec.owner,
+            channels=job.spec.alerts,
+            title=title,
+            why=why,
+            cost=cost or _cost(draft, job),
+            command=command or _command(job),
+        )
+    )
+
+
+def _cost(draft: Draft, job: Job) -> str:
+    spent = usd(sum(accrued(attempt, draft.now) for attempt in draft.of(job.id)))
+    budget = job.spec.budget_usd_micros
+    return f"{spent} so far" + (f" of {usd(budget)}" if budget is not None else "")
+
+
+def _command(job: Job) -> str:
+    if job.state is JobState.PAUSED and job.pause is Pause.BUDGET:
+        return f"spotrunner extend {job.id} --budget USD"
+    if job.state is JobState.PAUSED and job.pause is Pause.USER:
+        return f"spotrunner resume {job.id}"
+    if job.state is JobState.FAILED:
+        return f"spotrunner logs {job.id}"
+    return f"spotrunner show {job.id}" if job.state.over else f"spotrunner explain {job.id}"
+
+
+def _clock(at: dt.datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _s(seconds: int) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)

@@ -1,0 +1,322 @@
+"""What the caps of a job leave: accrued + reserved <= cap, for every cap that it is under.
+
+A job has its own budget; its sweep, its owner and the installation may have theirs, in all and by
+day. Whatever is to be paid has to fit under each of them, and a day's cap pays only for the part
+of the time that lies in that day.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from spotrunner.core.caps import Bound, Caps, Spent
+from spotrunner.core.ledger import entries
+from spotrunner.core.model import Attempt, Job, Limits
+from spotrunner.core.money import (
+    HOUR_S,
+    accrued,
+    bill_end,
+    exposure_until,
+    is_priced,
+    usd,
+)
+from spotrunner.core.windows import local_day, midnight
+
+_DAY = dt.timedelta(days=1)
+# An instance and what is billed beside it are rounded up each for itself.
+_ROUNDED_USD_MICROS = 2
+
+
+class Scope(str, enum.Enum):
+    JOB = "job"
+    SWEEP = "sweep"
+    OWNER = "owner"
+    INSTALLATION = "installation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cap:
+    """`day` is None for what is bounded in all; else only the time from `begin` to `end` counts."""
+
+    scope: Scope
+    name: str
+    usd_micros: int
+    day: dt.date | None = None
+    begin: dt.datetime | None = None
+    end: dt.datetime | None = None
+
+    def covers(self, job: Job) -> bool:
+        if self.scope is Scope.INSTALLATION:
+            return True
+        names = {Scope.JOB: job.id, Scope.SWEEP: job.spec.sweep, Scope.OWNER: job.spec.owner}
+        return names[self.scope] == self.name
+
+    def __str__(self) -> str:
+        whose = {
+            Scope.JOB: "the budget",
+            Scope.SWEEP: f"the budget of the sweep {self.name}",
+            Scope.OWNER: f"{self.name}'s budget",
+            Scope.INSTALLATION: "the budget of the installation",
+        }[self.scope]
+        return f"{whose} of {usd(self.usd_micros)}" + (f" on {self.day}" if self.day else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """A cap with what was spent under it (`accrued`) and what may still be (`reserved`)."""
+
+    cap: Cap
+    accrued_usd_micros: int
+    reserved_usd_micros: int
+
+    @property
+    def left_usd_micros(self) -> int:
+        """Negative where a cap was lowered below what is spent and reserved already."""
+        return self.cap.usd_micros - self.accrued_usd_micros - self.reserved_usd_micros
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purse:
+    """What all caps of one job leave; without any, everything can be paid. `priced` is False while
+    the price of a living attempt under one of them is unknown: then nothing is left."""
+
+    balances: tuple[Balance, ...] = ()
+    priced: bool = True
+
+    @property
+    def tightest(self) -> Balance | None:
+        return min(self.balances, key=lambda it: it.left_usd_micros, default=None)
+
+    @property
+    def left_usd_micros(self) -> int | None:
+        """None: no cap."""
+        if not self.priced:
+            return 0
+        return self.tightest.left_usd_micros if self.tightest else None
+
+    def pays_s(
+        self, begin: dt.datetime, wanted_s: int, usd_micros_hour: int, at_once_usd_micros: int = 0
+    ) -> int:
+        """How many of the `wanted_s` seconds from `begin` on can be paid at this price, beside
+        `at_once_usd_micros` that are due at the beginning."""
+        if not self.balances:
+            return wanted_s
+        assert usd_micros_hour > 0, "what has no price cannot be paid for"
+        if not self.priced:
+            return 0
+        parts = (
+            _pays_s(each, begin, wanted_s, usd_micros_hour, at_once_usd_micros)
+            for each in self.balances
+        )
+        return max(0, min(parts))
+
+    def bound_by(self, begin: dt.datetime, wanted_s: int, usd_micros_hour: int) -> Cap | None:
+        """The cap that pays the least of it; None where all pay everything."""
+        paid = {
+            each.cap: _pays_s(each, begin, wanted_s, usd_micros_hour, 0) for each in self.balances
+        }
+        least = min(paid, key=lambda cap: paid[cap], default=None)
+        return least if least is not None and paid[least] < wanted_s else None
+
+
+UNBOUNDED = Purse()
+
+
+def _pays_s(
+    balance: Balance, begin: dt.datetime, wanted_s: int, usd_micros_hour: int, at_once: int
+) -> int:
+    cap, left = balance.cap, balance.left_usd_micros
+    wait_s = 0
+    if cap.begin is not None and cap.end is not None:
+        first_s = (cap.begin - begin).total_seconds()
+        if first_s >= wanted_s or begin >= cap.end:
+            return wanted_s  # another day pays for all of it
+        wait_s = max(0, int(first_s))
+        in_day_s = int((cap.end - begin).total_seconds()) - wait_s
+    else:
+        in_day_s = wanted_s
+    left -= _ROUNDED_USD_MICROS + (at_once if wait_s == 0 else 0)
+    pays_s = max(0, left * HOUR_S // usd_micros_hour)
+    return wanted_s if pays_s >= min(in_day_s, wanted_s - wait_s) else wait_s + pays_s
+
+
+# -- balances ----------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Sums:
+    """Of one cap: what was spent, and the most that it can come to."""
+
+    accrued: int
+    exposed: int
+
+
+class Books:
+    """What is spent and reserved under each cap, kept up while a round changes attempts.
+
+    `attempts` are those that `spent` was read with: the ended ones among them are in its sums.
+    `seen_at` says of an attempt when EC2 last showed its instance alive.
+    """
+
+    def __init__(
+        self,
+        *,
+        caps: Caps,
+        spent: Spent,
+        jobs: Iterable[Job],
+        attempts: Iterable[Attempt],
+        seen_at: Callable[[Attempt], dt.datetime | None],
+        limits: Limits,
+        now: dt.datetime,
+    ) -> None:
+        self._caps = caps
+        self._spent = spent
+        self._jobs = {job.id: job for job in jobs}
+        self._attempts = {attempt.id: attempt for attempt in attempts}
+        self._ended = tuple(it for it in self._attempts.values() if not it.state.live)
+        self._seen_at = seen_at
+        self._limits = limits
+        self._now = now
+        self._sums: dict[Cap, _Sums] = {}
+
+    def change(self, value: Job | Attempt) -> None:
+        if isinstance(value, Job):
+            self._jobs[value.id] = value
+            return
+        old, job = self._attempts.get(value.id), self._jobs[value.job_id]
+        self._attempts[value.id] = value
+        for cap, sums in self._sums.items():
+            if cap.covers(job):
+                self._add(sums, cap, value, 1)
+                if old is not None:
+                    self._add(sums, cap, old, -1)
+
+    def purse(self, job: Job, until: dt.datetime) -> Purse:
+        """For payments up to `until`."""
+        caps = tuple(self.caps_of(job, until))
+        return Purse(
+            balances=tuple(self.balance(cap) for cap in caps),
+            priced=not any(
+                cap.covers(self._jobs[attempt.job_id])
+                for attempt in self._attempts.values()
+                if attempt.state.live and not is_priced(attempt.offer)
+                for cap in caps
+            ),
+        )
+
+    def caps_of(self, job: Job, until: dt.datetime) -> Iterator[Cap]:
+        spec = job.spec
+        if spec.budget_usd_micros is not None:
+            yield Cap(scope=Scope.JOB, name=job.id, usd_micros=spec.budget_usd_micros)
+        if spec.sweep and (budget := self._sweep_budget(spec.sweep)) is not None:
+            yield Cap(scope=Scope.SWEEP, name=spec.sweep, usd_micros=budget)
+        yield from self._bounded(Scope.OWNER, spec.owner, self._caps.owner(spec.owner), until)
+        yield from self._bounded(Scope.INSTALLATION, "", self._caps.installation, until)
+
+    def balance(self, cap: Cap) -> Balance:
+        if cap not in self._sums:
+            self._sums[cap] = self._counted(cap)
+        sums = self._sums[cap]
+        return Balance(
+            cap=cap,
+            accrued_usd_micros=sums.accrued,
+            reserved_usd_micros=max(0, sums.exposed - sums.accrued),
+        )
+
+    # -- caps ----------------------------------------------------------------------------------
+
+    def _bounded(self, scope: Scope, name: str, bound: Bound, until: dt.datetime) -> Iterator[Cap]:
+        if bound.total_usd_micros is not None:
+            yield Cap(scope=scope, name=name, usd_micros=bound.total_usd_micros)
+        if bound.day_usd_micros is not None:
+            for day, begin, end in days(self._caps.tz, self._now, until):
+                yield Cap(
+                    scope=scope,
+                    name=name,
+                    usd_micros=bound.day_usd_micros,
+                    day=day,
+                    begin=begin,
+                    end=end,
+                )
+
+    def _sweep_budget(self, sweep: str) -> int | None:
+        """The newest job of the sweep that names one has the last word."""
+        named = [
+            (job.submitted_at, job.id, job.spec.sweep_budget_usd_micros)
+            for job in self._jobs.values()
+            if job.spec.sweep == sweep and job.spec.sweep_budget_usd_micros is not None
+        ]
+        return max(named)[2] if named else None
+
+    # -- sums ----------------------------------------------------------------------------------
+
+    def _counted(self, cap: Cap) -> _Sums:
+        """`spent` knows all that had ended; those of the open jobs are counted one by one here, so
+        that it does not matter when one of them ends, or is open again."""
+        known = 0 if cap.scope is Scope.JOB else self._known(cap)
+        sums = _Sums(accrued=known, exposed=known)
+        for attempt in self._attempts.values():
+            if cap.covers(self._jobs[attempt.job_id]):
+                self._add(sums, cap, attempt, 1)
+        if cap.scope is not Scope.JOB:
+            for attempt in self._ended:
+                if cap.covers(self._jobs[attempt.job_id]):
+                    self._add(sums, cap, attempt, -1)
+        return sums
+
+    def _known(self, cap: Cap) -> int:
+        spent, day = self._spent, cap.day
+        if cap.scope is Scope.SWEEP:
+            return spent.by_sweep.get(cap.name, 0)
+        if cap.scope is Scope.OWNER and day is not None:
+            return spent.by_owner_and_day.get((cap.name, day), 0)
+        if cap.scope is Scope.OWNER:
+            return spent.by_owner.get(cap.name, 0)
+        return spent.total_usd_micros if day is None else spent.by_day.get(day, 0)
+
+    def _add(self, sums: _Sums, cap: Cap, attempt: Attempt, sign: int) -> None:
+        if not attempt.state.live:
+            final = self._final(cap, attempt)
+            sums.accrued += sign * final
+            sums.exposed += sign * final
+            return
+        seen_at = self._seen_at(attempt)
+        end = bill_end(attempt, self._limits)
+        end = end if seen_at is None else max(end, seen_at)
+        sums.accrued += sign * _within(cap, attempt, lambda at: accrued(attempt, at), self._now)
+        sums.exposed += sign * _within(cap, attempt, lambda at: exposure_until(attempt, at), end)
+
+    def _final(self, cap: Cap, attempt: Attempt) -> int:
+        if cap.day is None or cap.begin is None:
+            return attempt.cost_usd_micros or 0
+        if attempt.ended_at is not None and attempt.ended_at < cap.begin:
+            return 0
+        booked = entries(attempt, self._caps.tz, self._now)
+        return sum(entry.cost_usd_micros for entry in booked if entry.day == cap.day)
+
+
+def _within(
+    cap: Cap, attempt: Attempt, until: Callable[[dt.datetime], int], end: dt.datetime
+) -> int:
+    """Of what an attempt comes to up to `end`, the part that is the cap's."""
+    start = attempt.launched_at or attempt.intent_at
+
+    def so_far(at: dt.datetime) -> int:
+        return until(at) if at > start else 0
+
+    if cap.begin is None or cap.end is None:
+        return so_far(end)
+    return so_far(min(end, cap.end)) - so_far(min(end, cap.begin))
+
+
+def days(
+    tz: str, begin: dt.datetime, end: dt.datetime
+) -> Iterator[tuple[dt.date, dt.datetime, dt.datetime]]:
+    """The days of this zone that [begin, end] touches, with their midnights."""
+    day = local_day(tz, begin)
+    while (first := midnight(tz, day)) <= end:
+        yield day, first, midnight(tz, day + _DAY)
+        day += _DAY
