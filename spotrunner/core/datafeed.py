@@ -22,7 +22,7 @@ from itertools import groupby
 
 # EC2 begins another file at 50 MB.
 MOST_FILE_BYTES = 64 << 20
-# Years of hours whose files say the same wrong thing need no longer list.
+# A file that is wrong as a whole says so in its first lines.
 MOST_PROBLEMS_A_FILE = 20
 _VERSION = "1.0"
 _NEEDED = ("Timestamp", "UsageType", "InstanceID", "MarketPrice", "Charge", "Version")
@@ -35,10 +35,10 @@ _MICRO_DIGITS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One instance-hour. `at` is the time whose price was charged, `market_usd_micros_hour` the spot
-    price at that time, `charge_usd_micros` what was charged. The feed prints charges with as few as
-    three decimals: `coarse_usd_micros` is how far the true one may be from it. A later delivery of
-    the same hour has a higher `version`."""
+    """One instance-hour. `at` is the time whose price was charged, `market_usd_micros_hour` the
+    spot price at that time, `charge_usd_micros` what was charged. The feed prints charges with as
+    few as three decimals: `coarse_usd_micros` is how far the true one may be from it. A later
+    delivery of the same hour has a higher `version`."""
 
     file: str
     line: int
@@ -89,10 +89,10 @@ def read(body: bytes, name: str) -> Page:
     """A file as it lies in the bucket."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
-            text = packed.read(MOST_FILE_BYTES + 1)
-        if len(text) > MOST_FILE_BYTES:
+            raw = packed.read(MOST_FILE_BYTES + 1)
+        if len(raw) > MOST_FILE_BYTES:
             return _unread(name, f"it holds more than {MOST_FILE_BYTES >> 20} MiB")
-        return parse(text.decode("utf-8"), name)
+        return parse(raw.decode("utf-8"), name)
     except (OSError, EOFError, zlib.error) as error:
         return _unread(name, f"it cannot be unpacked ({error})")
     except UnicodeDecodeError:
