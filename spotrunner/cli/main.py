@@ -18,6 +18,7 @@ from spotrunner.cli.lab import lab
 from spotrunner.cli.logs import logs
 from spotrunner.cli.ls import ls
 from spotrunner.cli.offers import offers
+from spotrunner.cli.panic import panic
 from spotrunner.cli.policy import policy
 from spotrunner.cli.prices import prices
 from spotrunner.cli.show import show
@@ -43,6 +44,7 @@ app.command(rich_help_panel="Market")(simulate)
 app.add_typer(policy, name="policy", rich_help_panel="Market")
 for _command in _PROGRAMS:
     app.command(rich_help_panel="Programs")(_command)
+app.command(rich_help_panel="Break glass")(panic)
 app.add_typer(lab, name="lab", rich_help_panel="Programs")
 
 
