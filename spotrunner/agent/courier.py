@@ -37,6 +37,17 @@ class DamagedCheckpoint(Exception):
     """What the bucket holds is not what its manifest says."""
 
 
+class Carried:
+    """Bytes between this disk and the home bucket so far: they are paid for where it lies in
+    another region."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, path: Path) -> None:
+        self.bytes += path.stat().st_size
+
+
 @dataclass(frozen=True, kw_only=True)
 class Courier:
     """All methods block; they raise what the ports raise, and OSError for the disk."""
@@ -48,6 +59,7 @@ class Courier:
     keys: Keys
     decode_spec: Callable[[bytes], JobSpec]
     nonce: Callable[[], str]
+    carried: Carried = field(default_factory=Carried)
     # A checkpoint that is tried again goes into the same folder of the bucket.
     _nonces: dict[int, str] = field(default_factory=dict)
 
@@ -62,6 +74,7 @@ class Courier:
         archive = self.folders.root / "workdir.tar.gz"
         archive.unlink(missing_ok=True)
         self.objects.download(self.keys.workdir(sha256), archive)
+        self.carried.add(archive)
         if sha256_of(archive) != sha256:
             raise Misconfigured(f"the stored workdir is not {sha256}")
         shutil.rmtree(self.folders.workdir, ignore_errors=True)
@@ -124,6 +137,7 @@ class Courier:
             raise DamagedCheckpoint(f"a name in {folder} leads out of it: {file.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.objects.download(folder + file.name, path)
+        self.carried.add(path)
         if path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
             raise DamagedCheckpoint(f"{folder}{file.name} is not what was committed")
 
@@ -158,6 +172,7 @@ class Courier:
             # Nobody else knows our nonce, and a complete folder does not change: it is ours, from
             # a try whose answer was lost.
             return
+        self.carried.add(path)
 
     def prune(self, committed_step: int) -> None:
         """Remove the checkpoints that a newer commit has made useless on this disk."""
@@ -182,6 +197,7 @@ class Courier:
         folder = self._outputs_folder(manifest)
         for name, path in outputs.items():
             self.objects.upload(path, folder + name)
+            self.carried.add(path)
         self.heads.write_manifest(folder, manifest)
         return f"{folder}MANIFEST.json"
 
@@ -199,6 +215,7 @@ class Courier:
         """Progress, TensorBoard events and the trainer's output of an attempt that is not done."""
         for name, path in files_below(self.folders.logs):
             self.objects.upload(path, f"{self.keys.outputs}logs/{name}")
+            self.carried.add(path)
 
 
 def sha256_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.power import Power, Refused
 from spotrunner.agent.trainer import NoImage, PullFailed, Trainer
 from spotrunner.agent.watch import TrainerWatch
-from spotrunner.core.model import JobSpec, Order
+from spotrunner.core.model import Head, JobSpec, Order
 from spotrunner.ports import Heads, Mailbox, Misconfigured, NotFound, PortError
 
 # What the world may answer instead of a result; anything else is a bug of ours.
@@ -114,7 +114,7 @@ class Deeds:
 
     def _restore(self, task: w.Restore) -> w.Event:
         self.courier.restore(task.ref)
-        return w.Restored(step=task.ref.step)
+        return w.Restored(step=task.ref.step, moved_bytes=self.courier.carried.bytes)
 
     def _fall_back(self, task: w.FallBack) -> w.Event:
         return w.HeadTaken(head=self.holder.fall_back(task.damaged))
@@ -124,13 +124,17 @@ class Deeds:
         head = self.holder.commit(self.courier.store(task.step), final=task.final)
         commit_s = time.monotonic() - began_s
         self.courier.prune(task.step)
-        return w.Committed(head=head, commit_s=commit_s)
+        return self._committed(head, commit_s)
 
     def _finalize(self, _: w.Finalize) -> w.Event:
-        return w.Committed(head=self.holder.finalize())
+        return self._committed(self.holder.finalize())
 
     def _commit_outputs(self, task: w.CommitOutputs) -> w.Event:
-        return w.Committed(head=self.holder.finish(self.courier.store_outputs(task.step)))
+        return self._committed(self.holder.finish(self.courier.store_outputs(task.step)))
+
+    def _committed(self, head: Head, commit_s: float | None = None) -> w.Event:
+        moved_bytes = self.courier.carried.bytes
+        return w.Committed(head=head, commit_s=commit_s, moved_bytes=moved_bytes)
 
     def _keep_logs(self, _: w.KeepLogs) -> w.Event:
         self.logs.ship()

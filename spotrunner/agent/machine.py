@@ -185,8 +185,9 @@ class Machine:
         else:
             self._train()
 
-    def _restored(self, _: w.Restored) -> None:
+    def _restored(self, event: w.Restored) -> None:
         if self._answered(w.Restore):
+            self._record.moved(event.moved_bytes)
             self._train()
 
     def _was_damaged(self, event: w.Damaged) -> None:
@@ -215,6 +216,7 @@ class Machine:
         if not self._answered(w.Commit, w.Finalize, w.CommitOutputs):
             return
         self.head = event.head
+        self._record.moved(event.moved_bytes)
         if isinstance(task, w.Commit):
             self._record.committed(task.step, event.commit_s, self._clock)
         self._paces.reports.hurry()

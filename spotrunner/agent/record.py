@@ -26,6 +26,7 @@ class Record:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.notice: Notice | None = None
+        self._moved_bytes = 0
         # the step that HEAD bore when we began
         self.base_step = 0
         # the newest complete checkpoint on our disk
@@ -66,6 +67,9 @@ class Record:
     def save_took(self, save_s: float) -> None:
         self.measured = dataclasses.replace(self.measured, save_s=save_s)
 
+    def moved(self, so_far_bytes: int) -> None:
+        self._moved_bytes = max(self._moved_bytes, so_far_bytes)
+
     def committed(self, step: int, commit_s: float | None, now: dt.datetime) -> None:
         self._committed_step = step
         self._committed_at = now
@@ -100,4 +104,5 @@ class Record:
             message=message,
             log_tail=self._log_tail if with_log else (),
             order_n=order_n,
+            moved_bytes=self._moved_bytes,
         )

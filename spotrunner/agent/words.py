@@ -261,7 +261,10 @@ class Fenced:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
+    """`moved_bytes`: what this agent has carried from and to the home bucket so far."""
+
     step: int
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,10 +298,12 @@ class Saved:
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
-    """`commit_s` is the measured time of upload and swap; None where nothing was uploaded."""
+    """`commit_s` is the measured time of upload and swap; None where nothing was uploaded.
+    `moved_bytes` as in Restored."""
 
     head: Head
     commit_s: float | None = None
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ class Durations:
     restore_s: float = 5.0
     commit_s: float = 4.0
     outputs_s: float = 6.0
+    # what a checkpoint weighs, both ways
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ class SimAgent:
         )
         self._order: Order | None = None
         self._restored = 0
+        self._moved_bytes = 0
         self._fail_safe_at = now + dt.timedelta(seconds=first_step_s)
         self._events: list[tuple[dt.datetime, int, Callable[[dt.datetime], w.Event | None]]] = []
         self._numbers = itertools.count()
@@ -199,7 +202,7 @@ class SimAgent:
             return w.HeadTaken(head=self._holder.take())
         if isinstance(task, w.Restore):
             self._restored = task.ref.step
-            return w.Restored(step=task.ref.step)
+            return w.Restored(step=task.ref.step, moved_bytes=self._moved())
         if isinstance(task, w.FallBack):
             head = self.machine.head
             assert head is not None
@@ -210,7 +213,15 @@ class SimAgent:
         if isinstance(task, w.Farewell):
             self._services.mailbox.post_report(task.report)
             return w.Posted()
-        return w.Committed(head=self._commit(task), commit_s=self._durations.commit_s)
+        return w.Committed(
+            head=self._commit(task),
+            commit_s=self._durations.commit_s,
+            moved_bytes=self._moved() if isinstance(task, w.Commit) else self._moved_bytes,
+        )
+
+    def _moved(self) -> int:
+        self._moved_bytes += self._durations.checkpoint_bytes
+        return self._moved_bytes
 
     def _commit(self, task: w.Task) -> Head:
         if isinstance(task, w.Commit):

@@ -55,6 +55,14 @@ def test_a_checkpoint_comes_back_as_it_was(courier: Courier, other: Courier) -> 
     assert list(complete_steps(back)) == [50]
 
 
+def test_what_is_carried_is_counted_both_ways(courier: Courier, other: Courier) -> None:
+    ref = stored(courier)
+    weight = sum(path.stat().st_size for path in courier.folders.checkpoints.rglob("*.*"))
+    assert courier.carried.bytes == weight > 0
+    other.restore(ref)
+    assert other.carried.bytes == weight
+
+
 def test_the_manifest_is_written_last(bucket: Bucket, courier: Courier) -> None:
     bucket.objects.fail_next("put", Unavailable("503"), prefix=f"{FOLDER}weights")
     with pytest.raises(Unavailable):

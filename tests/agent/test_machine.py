@@ -210,6 +210,13 @@ def test_commits_each_new_checkpoint_and_the_newest_first(told: Told) -> None:
     )
 
 
+def test_its_report_says_how_many_bytes_it_has_moved(told: Told) -> None:
+    told.trains(100)
+    told.on(w.Saved(step=150))
+    told.on(w.Committed(head=a_head(150), commit_s=0.4, moved_bytes=7_000))
+    assert told.last_report.moved_bytes == 7_000
+
+
 def test_a_save_at_the_step_that_head_bears_uploads_nothing(told: Told) -> None:
     told.trains(100)
     told.on(w.Saved(step=100))
