@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.fit import Fit
 from spotrunner.core.history import Span
 from spotrunner.core.look import Outlook
@@ -52,7 +53,9 @@ class Deps:
     are in `market`; `sync` takes regions, more types, since when to read, and for how many seconds
     to wait (None: it is still at it).
 
-    `refit` fits the hazards to what we saw, or (True) goes back to the measured ones."""
+    `refit` fits the hazards to what we saw, or (True) goes back to the measured ones.
+
+    `caps` bound what all jobs may spend; `channels` are those that alerts can go to, by name."""
 
     store: Store
     objects: Objects
@@ -80,3 +83,5 @@ class Deps:
     ]
     refit: Callable[[bool], Fit]
     max_workdir_bytes: int = 512 * MIB
+    caps: Caps = UNCAPPED
+    channels: frozenset[str] = frozenset()
