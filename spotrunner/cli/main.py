@@ -21,6 +21,7 @@ from spotrunner.cli.offers import offers
 from spotrunner.cli.panic import panic
 from spotrunner.cli.policy import policy
 from spotrunner.cli.prices import prices
+from spotrunner.cli.reconcile import reconcile
 from spotrunner.cli.show import show
 from spotrunner.cli.simulate import simulate
 from spotrunner.cli.submit import submit
@@ -39,6 +40,7 @@ _PROGRAMS: tuple[Callable[..., None], ...] = (demo, daemon)
 for _command in _JOBS:
     app.command(rich_help_panel="Jobs")(_command)
 app.command(rich_help_panel="Market")(offers)
+app.command(rich_help_panel="Money")(reconcile)
 app.add_typer(prices, name="prices", rich_help_panel="Market")
 app.command(rich_help_panel="Market")(simulate)
 app.add_typer(policy, name="policy", rich_help_panel="Market")

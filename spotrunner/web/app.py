@@ -27,6 +27,7 @@ from spotrunner.web.find import find_attempts, find_job
 from spotrunner.web.guard import MAX_BODY_BYTES, Guard
 from spotrunner.web.moments import Json, when
 from spotrunner.web.prices import PriceCalls
+from spotrunner.web.reconcile import ReconcileCalls
 from spotrunner.web.schema import to_spec
 
 __all__ = ["Deps", "create_app"]
@@ -46,6 +47,7 @@ def create_app(deps: Deps) -> FastAPI:
     errors.add_handlers(app)
     app.include_router(_Jobs(deps).router(), prefix="/v1")
     app.include_router(PriceCalls(deps).router(), prefix="/v1")
+    app.include_router(ReconcileCalls(deps).router(), prefix="/v1")
     app.include_router(fitting.router(deps), prefix="/v1")
     app.include_router(_Job(deps).router(), prefix="/v1/jobs/{job}")
     app.add_middleware(
