@@ -67,7 +67,7 @@ class Alerts:
         if alert.kind in self.without:
             return ()
         named = tuple(name for name in dict.fromkeys(alert.channels) if name in self.channels)
-        return named or self.owners.get(alert.owner) or self.default
+        return named or self.owners.get(alert.owner, self.default)
 
 
 # -- what a value must be ----------------------------------------------------------------------
@@ -82,9 +82,8 @@ def _name(value: str) -> str:
 def _address(value: str) -> str:
     if not _is_known(value):
         raise ValueError(
-            "this is no address that Apprise knows (one is not shown: it is a secret);"
-            " expected for example slack://..., dingtalk://..., feishu://..., wecombot://...,"
-            " mailto://..."
+            "this is no address that Apprise knows (it is not shown: it is a secret); one begins"
+            " for example with slack, dingtalk, feishu, wecombot, mailto or json, and ://"
         )
     return value
 
@@ -224,4 +223,4 @@ def without_addresses(problem: Problem) -> Problem:
 
 def _hidden(text: str) -> str:
     # To the end: nobody knows where somebody's address ends.
-    return re.sub(r"([\w+.-]+://).*", r"\1***", text, flags=re.DOTALL)
+    return re.sub(r"([\w+.-]+://).+", r"\1***", text, flags=re.DOTALL)
