@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spotrunner.core.caps import UNCAPPED, Caps
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.fit import Fit
 from spotrunner.core.history import Span
 from spotrunner.core.look import Outlook
@@ -27,6 +28,11 @@ from spotrunner.ports import (
 )
 
 MIB = 1 << 20
+
+
+def to_nobody(_: Sequence[str]) -> Mapping[str, str]:
+    """A test of alerts where there is no channel."""
+    return {}
 
 
 class Synced(Protocol):
@@ -83,5 +89,8 @@ class Deps:
     ]
     refit: Callable[[bool], Fit]
     max_workdir_bytes: int = 512 * MIB
+    caps: Caps = UNCAPPED
+    channels: frozenset[str] = frozenset()
+    test_alert: Callable[[Sequence[str]], Mapping[str, str]] = to_nobody
     caps: Caps = UNCAPPED
     channels: frozenset[str] = frozenset()
