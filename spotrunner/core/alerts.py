@@ -15,7 +15,7 @@ from spotrunner.core.draft import Draft
 from spotrunner.core.forecast import Forecast, forecast
 from spotrunner.core.ledger import entries
 from spotrunner.core.look import look
-from spotrunner.core.model import Attempt, EndReason, Event, Job, Pause
+from spotrunner.core.model import AlertRules, Attempt, EndReason, Event, Job, Pause
 from spotrunner.core.money import accrued, usd
 from spotrunner.core.purse import Balance, Scope
 from spotrunner.core.retire import serves
@@ -28,15 +28,20 @@ _PACED = dt.timedelta(minutes=10)
 
 
 def alerts(draft: Draft) -> None:
+    if draft.snapshot.alert_rules is not None:
+        _alerts(draft, draft.snapshot.alert_rules)
+
+
+def _alerts(draft: Draft, rules: AlertRules) -> None:
     for event in draft.events:
         _of_event(draft, event)
     for job in list(draft.jobs.values()):
         if not job.state.over:
             _of_waiting(draft, job)
-            _of_caps(draft, job)
+            _of_caps(draft, job, rules)
             _of_forecast(draft, job)
     _of_prices(draft)
-    _of_day(draft)
+    _of_day(draft, rules)
 
 
 # -- what has happened -------------------------------------------------------------------------
@@ -94,21 +99,21 @@ def _of_waiting(draft: Draft, job: Job) -> None:
     _tell(draft, job, AlertKind.CAPACITY, key, title, why, command)
 
 
-def _of_caps(draft: Draft, job: Job) -> None:
+def _of_caps(draft: Draft, job: Job, rules: AlertRules) -> None:
     for balance in draft.purse(job).balances:
         if balance.cap.begin is not None and balance.cap.begin > draft.now:
             continue
-        percent = _crossed(draft, balance)
+        percent = _crossed(draft, balance, rules)
         if percent is not None:
             _tell_cap(draft, job, balance, percent)
-    if any(e.subject in draft.attempts and e.kind == "last-step" for e in draft.events):
+    # A cap is never spent to the last cent: what it stops is 100 percent.
+    if 100 in rules.percents:
         _tell_last_steps(draft, job)
 
 
-def _crossed(draft: Draft, balance: Balance) -> int | None:
+def _crossed(draft: Draft, balance: Balance, rules: AlertRules) -> int | None:
     """The highest share that is spent, unless it or a higher one was told."""
     share = 100 * balance.accrued_usd_micros / balance.cap.usd_micros
-    rules = draft.snapshot.alert_rules
     crossed = [percent for percent in rules.percents if share >= percent]
     told = [p for p in rules.percents if _cap_key(balance, p) in draft.snapshot.alerted]
     return crossed[-1] if crossed and crossed[-1] > max(told, default=0) else None
@@ -137,9 +142,6 @@ def _tell_cap(draft: Draft, job: Job, balance: Balance, percent: int) -> None:
 
 
 def _tell_last_steps(draft: Draft, job: Job) -> None:
-    """A cap is never spent to the last cent: what it stops is 100 percent."""
-    if 100 not in draft.snapshot.alert_rules.percents:
-        return
     for event in draft.events:
         if event.kind == "last-step" and event.job_id == job.id:
             title = f"{job.id} stops: its cap is reached"
@@ -199,9 +201,9 @@ def _of_prices(draft: Draft) -> None:
         )
 
 
-def _of_day(draft: Draft) -> None:
+def _of_day(draft: Draft, rules: AlertRules) -> None:
     """Yesterday, once a day; of a day on which nothing was spent nobody hears."""
-    tz, minute = draft.snapshot.caps.tz, draft.snapshot.alert_rules.summary_min
+    tz, minute = draft.snapshot.caps.tz, rules.summary_min
     today = local_day(tz, draft.now)
     day = today - _DAY
     if minute is None or draft.now < midnight(tz, today) + dt.timedelta(minutes=minute):

@@ -613,7 +613,7 @@ class Snapshot:
     # why nothing may be launched at all, until somebody says so (`spotrunner panic`)
     brake: str | None = None
     # -- alerts
-    alert_rules: AlertRules = USUAL_ALERTS
+    alert_rules: AlertRules | None = USUAL_ALERTS  # None: nobody is there to be told
     # the keys of those of the last weeks: each is raised once
     alerted: frozenset[str] = frozenset()
     # when each region's spot prices were last read; None: never

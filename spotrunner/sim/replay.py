@@ -40,6 +40,8 @@ from spotrunner.core.policy import NEVER, Choice, Policy
 from spotrunner.core.situation import Situation
 from spotrunner.core.speed import speeds
 from spotrunner.core.states import AttemptState, JobState, advance
+from spotrunner.core.windows import NEVER as NOT_EVER
+from spotrunner.core.windows import next_change
 from spotrunner.sim.lifetimes import Life, Paces, Work
 from spotrunner.sim.scene import Scene
 from spotrunner.sim.sightings import Sightings
@@ -215,6 +217,10 @@ class Replay:
         change = self._scene.next_change(self.now)
         if change is not None:
             yield change
+        window = self._job.spec.window
+        if window is not None and (opens := next_change(window, self.now)) != NOT_EVER:
+            yield opens
+        yield from self._dear_for_long()
         if self._policy.look_s != NEVER:
             yield self.now + _s(min(max(1.0, self._policy.look_s), 1e8))
         for refusal in self._cooling:
@@ -224,6 +230,17 @@ class Replay:
                 yield self._half_time(attempt)
             elif attempt.state.live:
                 yield self.now + _s(_ENDING_S)
+
+    def _dear_for_long(self) -> Iterator[dt.datetime]:
+        """When a price that began of late will have lasted for `pause_after`."""
+        limit = self._job.spec.price_limit
+        if limit is None:
+            return
+        for quotes in self._quotes().values():
+            for quote in reversed(quotes):
+                if (at := quote.at + _s(limit.after_s)) <= self.now:
+                    break
+                yield at
 
     def _half_time(self, attempt: Attempt) -> dt.datetime:
         return attempt.paid_until - _s(self._limits.step_s / 2)
@@ -268,6 +285,7 @@ class Replay:
             refusals=tuple(self._cooling),
             sights=self._sightings.at(self.now),
             hazards=self._hazards,
+            alert_rules=None,
         )
 
     def _listings(self) -> dict[str, tuple[Instance, ...] | None]:
