@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spotrunner.core.caps import UNCAPPED, Caps
-from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.fit import Fit
 from spotrunner.core.history import Span
 from spotrunner.core.look import Outlook
@@ -61,7 +60,8 @@ class Deps:
 
     `refit` fits the hazards to what we saw, or (True) goes back to the measured ones.
 
-    `caps` bound what all jobs may spend; `channels` are those that alerts can go to, by name."""
+    `caps` bound what all jobs may spend; `channels` are those that alerts can go to, by name, and
+    `test_alert` sends one to these now, and says of each what is wrong (an empty text: nothing)."""
 
     store: Store
     objects: Objects
@@ -92,5 +92,3 @@ class Deps:
     caps: Caps = UNCAPPED
     channels: frozenset[str] = frozenset()
     test_alert: Callable[[Sequence[str]], Mapping[str, str]] = to_nobody
-    caps: Caps = UNCAPPED
-    channels: frozenset[str] = frozenset()
