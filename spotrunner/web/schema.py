@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -27,11 +27,13 @@ from pydantic import (
     model_validator,
 )
 
+from spotrunner.core.amounts import to_usd_micros, usd_problem
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
+from spotrunner.core.names import NOBODY, name_problem
 from spotrunner.core.policy.named import policies
-from spotrunner.web import moments
+from spotrunner.web import nights, pricing
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
 STOCK = "tensorflow/tensorflow"
@@ -42,18 +44,31 @@ MAX_TEXT = 64 * 1024
 MAX_ENV = 32 * 1024
 MAX_ENTRIES = 100
 MAX_RETRIES = 100
-# More than any job costs, and far below where 64-bit micro-dollars end.
-MAX_BUDGET_USD = 1_000_000_000
 # EBS's largest gp3 volume
 MAX_DISK_GIB = 65_536
-MAX_TIME_S = 365 * 86_400
 # EC2 takes no bid of a tenth of a cent or less.
 LEAST_PRICE_USD = Decimal("0.001")
 SPEEDS = (1e-6, 1e9)
 # The policies of jobs that name none.
 BY_DEADLINE, BY_DEFAULT = "deadline", "cheapest"
+# Keys that say nothing when they are left out.
+OPTIONAL = (
+    "work",
+    "deadline",
+    "policy",
+    "max_price",
+    "owner",
+    "sweep",
+    "tz",
+    "window",
+    "pause_above",
+    "pause_after",
+    "resume_below",
+    "unattended",
+    "alerts",
+    "on_conflict",
+)
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -70,13 +85,9 @@ _IMAGE = re.compile(
 
 
 def _name(value: str) -> str:
-    if _NAME.fullmatch(value):
-        return value
-    near = re.sub(r"[^a-z0-9]+", "-", value.lower()).lstrip("-0123456789")[:32].strip("-")
-    raise ValueError(
-        f"expected 1 to 32 of a-z 0-9 -, starting with a letter, found {value!r}"
-        + (f"; nearest: {near}" if near else "")
-    )
+    if (problem := name_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
 
 
 def _text(value: str) -> str:
@@ -212,43 +223,9 @@ def _price(value: Decimal) -> Decimal:
 
 
 def _usd(value: Decimal, more_than: Decimal) -> Decimal:
-    if value <= more_than:
-        raise ValueError(f"expected more than {more_than} USD, found {value}")
-    if value > MAX_BUDGET_USD:
-        raise ValueError(f"expected at most {MAX_BUDGET_USD} USD, found {value}")
-    if value != round(value, 6):
-        raise ValueError(f"expected at most 6 decimals (of a USD), found {value}")
+    if (problem := usd_problem(value, more_than)) is not None:
+        raise ValueError(problem)
     return value
-
-
-def _written(value: Any) -> Any:
-    """YAML makes a time of what looks like one: the text again."""
-    return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value
-
-
-def _deadline(value: Any) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    after_s = moments.seconds(text)
-    if after_s is None and moments.instant(text) is None:
-        raise ValueError(
-            "expected a time with its zone, such as 2026-11-22T18:00Z, or how long from the"
-            f" submission on, such as 12h or 1h30m, found {value!r}"
-        )
-    return _within_a_year(text, after_s)
-
-
-def _duration(value: Any) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    after_s = moments.seconds(text)
-    if after_s is None:
-        raise ValueError(f"expected a duration such as 8h, 90m or 1h30m, found {value!r}")
-    return _within_a_year(text, after_s)
-
-
-def _within_a_year(text: str, after_s: int | None) -> str:
-    if after_s is not None and after_s > MAX_TIME_S:
-        raise ValueError(f"expected at most {MAX_TIME_S // 86_400}d, found {text}")
-    return text
 
 
 def _speed(value: Any) -> Any:
@@ -275,6 +252,9 @@ EnvName = Annotated[str, AfterValidator(_env_name)]
 EnvValue = Annotated[
     str, Field(max_length=MAX_ENV), AfterValidator(_no_nul), BeforeValidator(_env_value)
 ]
+Name = Annotated[str, AfterValidator(_name)]
+# USD; more than nothing
+Budget = Annotated[Decimal, AfterValidator(_budget)]
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -302,11 +282,18 @@ class Data(_Part):
     target: Annotated[str, Field(max_length=512), AfterValidator(_target)]
 
 
+class Sweep(_Part):
+    """Jobs of one name share its budget; that of the newest job counts."""
+
+    name: Name
+    budget: Budget | None = None
+
+
 class JobFile(_Part):
     """The file as it is written. `workdir` is a folder of the machine that submits: the command
     line packs it, and the API gets the archive instead."""
 
-    name: Annotated[str, AfterValidator(_name)]
+    name: Name
     resources: Resources
     image: Annotated[str, Field(max_length=512), AfterValidator(_image)]
     run: Text
@@ -315,22 +302,34 @@ class JobFile(_Part):
     data: Annotated[tuple[Data, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_apart)] = ()
     envs: Annotated[dict[EnvName, EnvValue], Field(max_length=MAX_ENTRIES)] = {}
     # USD; None: until it is done
-    budget: Annotated[Decimal, AfterValidator(_budget)] | None = None
+    budget: Budget | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
     save_signal: StrictBool = True
     amis: dict[Region, Annotated[str, AfterValidator(_ami)]] = {}
     # How long the training takes on the first of the types: a rough guess is enough.
-    work: Annotated[str, BeforeValidator(_duration)] | None = None
+    work: nights.Duration | None = None
     # By type: useful work a second, against the other types that are named here.
     speeds: Annotated[
         dict[Type, Annotated[float, BeforeValidator(_speed)]], Field(max_length=MAX_ENTRIES)
     ] = {}
-    deadline: Annotated[str, BeforeValidator(_deadline), BeforeValidator(_written)] | None = None
+    deadline: nights.Deadline | None = None
     policy: Annotated[str, AfterValidator(_policy)] | None = None
     # USD an hour; None: EC2 charges its spot price, up to the on-demand price
     max_price: Annotated[Decimal, AfterValidator(_price)] | None = None
+    # None: nobody's; the command line names whoever submits.
+    owner: Name | None = None
+    sweep: Sweep | None = None
+    # What times of day are meant in.
+    tz: nights.Zone = nights.UTC
+    window: nights.WindowFile | None = None
+    pause_above: pricing.Level | None = None
+    pause_after: nights.Duration | None = None
+    resume_below: pricing.Level | None = None
+    unattended: nights.Unattended | None = None
+    alerts: Annotated[tuple[Text, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_some)] = ()
+    on_conflict: Literal["cap", "deadline"] | None = None
 
-    @field_validator("work", "deadline", "policy", "max_price", mode="before")
+    @field_validator(*OPTIONAL, mode="before")
     @classmethod
     def _is_given(cls, value: Any) -> Any:
         # A key without a value reads as a wish that was forgotten, and not as "no deadline".
@@ -382,6 +381,22 @@ class JobFile(_Part):
             raise ValueError("it is a bid for spot, and use_spot is false: leave one of them out")
         return price
 
+    @field_validator("pause_after")
+    @classmethod
+    def _of_a_limit(cls, after: str | None, info: ValidationInfo) -> str | None:
+        if after is not None and info.data.get("pause_above", "wrong") is None:
+            raise ValueError("it says how long the price is above pause_above: add that as well")
+        return after
+
+    @field_validator("resume_below")
+    @classmethod
+    def _fits_the_limit(cls, resume: str | None, info: ValidationInfo) -> str | None:
+        if resume is None or "pause_above" not in info.data:
+            return resume
+        if (problem := pricing.resume_problem(resume, info.data["pause_above"])) is not None:
+            raise ValueError(problem)
+        return resume
+
     @model_validator(mode="before")
     @classmethod
     def _fill_sources(cls, values: Any) -> Any:
@@ -420,6 +435,12 @@ def _warnings(file: JobFile) -> Iterator[Problem]:
             key="policy",
             hint=f"take {BY_DEADLINE}, which is the default with one",
         )
+    if file.on_conflict is not None and (file.deadline is None or file.budget is None):
+        yield Problem(
+            message="it says what holds where the budget does not pay for the deadline, and one of"
+            " the two is not there",
+            key="on_conflict",
+        )
     for index, name in enumerate(file.resources.instance_types):
         if TYPES[name].legacy:
             yield Problem(
@@ -448,7 +469,7 @@ def _image_warnings(file: JobFile) -> Iterator[Problem]:
 def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobSpec:
     """What the daemon keeps of a job that is submitted `now`. `workdir_sha256` is the digest of
     the packed workdir."""
-    deadline_at = _deadline_at(file.deadline, now)
+    deadline_at = nights.deadline_at(file.deadline, file.tz, now)
     return JobSpec(
         name=file.name,
         run=file.run,
@@ -467,21 +488,23 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         amis=tuple(file.amis.items()),
         policy=file.policy or (BY_DEADLINE if deadline_at else BY_DEFAULT),
         deadline_at=deadline_at,
-        work_s=None if file.work is None else moments.seconds(file.work),
+        work_s=nights.seconds(file.work),
         speeds=tuple(file.speeds.items()),
         max_price_usd_micros=_micros(file.max_price),
+        owner=file.owner or NOBODY,
+        sweep=file.sweep.name if file.sweep else "",
+        sweep_budget_usd_micros=_micros(file.sweep.budget) if file.sweep else None,
+        window=nights.window(file.window, file.tz),
+        price_limit=pricing.price_limit(
+            file.pause_above, file.resume_below, nights.seconds(file.pause_after)
+        ),
+        unattended_s=nights.seconds(file.unattended),
+        alerts=file.alerts,
     )
 
 
 def _micros(usd: Decimal | None) -> int | None:
-    return None if usd is None else int(usd * 1_000_000)
-
-
-def _deadline_at(deadline: str | None, now: dt.datetime) -> dt.datetime | None:
-    if deadline is None:
-        return None
-    after_s = moments.seconds(deadline)
-    return moments.instant(deadline) if after_s is None else now + dt.timedelta(seconds=after_s)
+    return None if usd is None else to_usd_micros(usd)
 
 
 def bucket_and_prefix(source: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from spotrunner.core.located import Problem
 from spotrunner.core.model import JobSpec, Limits, Offer
 from spotrunner.core.speed import speeds
 from spotrunner.web.moments import duration, minute
-from spotrunner.web.schema import MAX_TIME_S
+from spotrunner.web.nights import MAX_TIME_S
 
 _MINUTE_S = 60
 

@@ -1,0 +1,82 @@
+"""The keys of a job file that say at which price it would rather wait."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from spotrunner.core.amounts import to_usd_micros, usd_problem
+from spotrunner.core.model import PriceLimit
+
+DEFAULT_AFTER_S = 600
+# A price that hangs around the limit must not start and stop the job.
+DEFAULT_RESUME = Decimal("0.95")
+
+_ALL = Decimal(100)
+
+
+def _level(value: Any) -> str:
+    """USD an hour, or percents; kept as text, so that one type holds both."""
+    number = _number(value)
+    if number is None or not number.is_finite():
+        raise ValueError(
+            'expected USD an hour, such as 0.60, or a share of the on-demand price, such as "40%",'
+            f" found {value!r}"
+        )
+    if _is_share(str(value)):
+        if not 0 < number <= _ALL:
+            raise ValueError(f"expected more than 0% and at most 100%, found {value}")
+    elif (problem := usd_problem(number)) is not None:
+        raise ValueError(problem)
+    return str(value).strip()
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        return None
+    try:
+        return _decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def _decimal(text: str) -> Decimal:
+    return Decimal(text.strip().removesuffix("%"))
+
+
+def _is_share(text: str) -> bool:
+    return text.strip().endswith("%")
+
+
+Level = Annotated[str, BeforeValidator(_level)]
+
+
+def resume_problem(resume: str, pause: str | None) -> str | None:
+    """Why a job cannot go on below `resume` after it was paused above `pause`."""
+    if pause is None:
+        return "it says when a job goes on that pause_above has stopped: add pause_above: 0.60"
+    if _is_share(resume) != _is_share(pause):
+        return f"expected the unit of pause_above, which is {pause}, found {resume}"
+    if _decimal(resume) > _decimal(pause):
+        return f"expected at most pause_above, which is {pause}, found {resume}"
+    return None
+
+
+def price_limit(pause: str | None, resume: str | None, after_s: int | None) -> PriceLimit | None:
+    """Of checked values."""
+    if pause is None:
+        return None
+    most = _decimal(pause)
+    least = most * DEFAULT_RESUME if resume is None else _decimal(resume)
+    after_s = DEFAULT_AFTER_S if after_s is None else after_s
+    if _is_share(pause):
+        return PriceLimit(
+            after_s=after_s, pause_share=float(most / _ALL), resume_share=float(least / _ALL)
+        )
+    return PriceLimit(
+        after_s=after_s,
+        pause_usd_micros=to_usd_micros(most),
+        resume_usd_micros=to_usd_micros(least),
+    )
