@@ -22,10 +22,12 @@ from pydantic import (
 )
 
 from spotrunner.core import located
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.model import Limits
-from spotrunner.daemon import settings_alerts
+from spotrunner.daemon import settings_alerts, settings_budgets
 from spotrunner.daemon.settings_alerts import Alerts, AlertsFile
+from spotrunner.daemon.settings_budgets import BudgetsFile
 
 # Whose prices are kept before any job asks for them: of each current kind of GPU the cheapest type.
 USUAL_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge")
@@ -82,6 +84,7 @@ class Settings:
     limits: Limits
     data_feed: DataFeed | None = None  # None: `reconcile` has to be told
     alerts: Alerts = field(default_factory=Alerts)
+    caps: Caps = UNCAPPED
 
     @property
     def database(self) -> Path:
@@ -139,6 +142,7 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         limits=Limits(**file.limits.model_dump()),
         data_feed=_data_feed(file.data_feed),
         alerts=settings_alerts.alerts(file.alerts),
+        caps=settings_budgets.caps(file.budgets),
     )
 
 
@@ -282,3 +286,4 @@ class SettingsFile(_Part):
     limits: LimitsFile = LimitsFile()
     data_feed: DataFeedFile | None = None
     alerts: AlertsFile = AlertsFile()
+    budgets: BudgetsFile = BudgetsFile()

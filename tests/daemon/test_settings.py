@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spotrunner.adapters.advisor import URL
+from spotrunner.core.caps import UNCAPPED, Bound
 from spotrunner.core.located import BadFile
 from spotrunner.core.model import Limits
 from spotrunner.daemon.settings import ADVISOR_URL, parse_settings, read_settings
@@ -178,3 +179,62 @@ def test_no_types_at_all_leave_only_the_jobs_own(tmp_path: Path) -> None:
 def test_a_type_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"types: named twice: g5\.xlarge"):
         parse_settings(LEAST + "types: [g5.xlarge, g5.xlarge]\n", "d", tmp_path)
+
+
+# -- budgets -----------------------------------------------------------------------------------
+
+BUDGETS = """\
+budgets:
+  tz: Asia/Shanghai
+  total: 500
+  day: 40.50
+  owners:
+    alice: {total: 100, day: "10"}
+    bob: {}
+  each_owner: {day: 20}
+"""
+
+
+def test_budgets_bound_the_installation_and_its_owners(tmp_path: Path) -> None:
+    caps = parse_settings(LEAST + BUDGETS, "d", tmp_path).caps
+    assert caps.tz == "Asia/Shanghai"
+    assert caps.installation == Bound(total_usd_micros=500_000_000, day_usd_micros=40_500_000)
+    assert caps.owner("alice") == Bound(total_usd_micros=100_000_000, day_usd_micros=10_000_000)
+    assert caps.owner("bob") == Bound()
+    assert caps.owner("anybody") == Bound(day_usd_micros=20_000_000)
+
+
+def test_without_budgets_nothing_is_bound(tmp_path: Path) -> None:
+    assert parse_settings(LEAST, "d", tmp_path).caps == UNCAPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("total: 0", "total: expected more than 0 USD, found 0"),
+        ("day: -1", "day: expected more than 0 USD, found -1"),
+        ("day: 1e12", "day: expected at most 1000000000 USD, found 1E+12"),
+        ("day: 0.0000001", "day: expected at most 6 decimals (of a USD), found 1E-7"),
+        ("total: .nan", "total: expected a number, found nan"),
+        ("total: true", "total: expected a number, found true"),
+        ("total: 5 USD", "total: expected a number, found '5 USD'"),
+        (
+            "tz: Shanghai",
+            'tz: "Shanghai" is no time zone that is known here: did you mean Asia/Shanghai?',
+        ),
+        ("tz: 8", "tz: expected text, found 8; put it in quotes"),
+        (
+            "owners: {Alice B: {day: 1}}",
+            "owners.Alice B: expected 1 to 32 of a-z 0-9 -, starting with a letter, found"
+            " 'Alice B'; nearest: alice-b",
+        ),
+        ("owners: {alice: 5}", "owners.alice: expected `key: value` lines, found 5"),
+        ("owners: {alice: {day: 0}}", "owners.alice.day: expected more than 0 USD, found 0"),
+        ("each_owner: {days: 5}", "each_owner.days: unknown key; did you mean day?"),
+        ("totl: 5", "totl: unknown key; did you mean total?"),
+    ],
+)
+def test_a_wrong_budget_has_its_sentence(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        parse_settings(f"{LEAST}budgets:\n  {text}\n", "d", tmp_path)
+    assert str(caught.value) == f"d:5: budgets.{words}"
