@@ -331,7 +331,7 @@ def _verdict(life: _Life, charges: Sequence[_Charges]) -> tuple[Standing, str]:
         return _first_hour(life)
     if abs(life.difference_usd_micros) <= life.coarse_usd_micros:
         return Standing.AGREES, ""
-    known = _by_reading(life, charges) or _by_start(life) or _by_estimate(life)
+    known = _by_reading(life, charges) or _by_estimate(life) or _by_start(life)
     return (Standing.EXPLAINED, known) if known else (Standing.DIFFERS, _told(life))
 
 
@@ -351,6 +351,12 @@ def _by_reading(life: _Life, charges: Sequence[_Charges]) -> str:
     return "charged by the second at the price in effect; the ledger books each hour's first price"
 
 
+def _by_estimate(life: _Life) -> str:
+    if not life.attempt.estimated or life.difference_usd_micros > 0:
+        return ""
+    return "marked estimated: EC2 did not tell when or how it ended, so the dearer case was booked"
+
+
 def _by_start(life: _Life) -> str:
     less, price = -life.difference_usd_micros, life.dearest_usd_micros_hour
     if less <= 0 or life.feed_usd_micros == 0 or less > _start_usd_micros(price):
@@ -359,12 +365,6 @@ def _by_start(life: _Life) -> str:
         f"charged for {less * HOUR_S // price} s less: EC2 counts from when the instance runs, the"
         " ledger from its launch"
     )
-
-
-def _by_estimate(life: _Life) -> str:
-    if not life.attempt.estimated or life.difference_usd_micros > 0:
-        return ""
-    return "marked estimated: nobody saw how it ended, so the ledger booked the dearer case"
 
 
 def _start_usd_micros(price_usd_micros_hour: int) -> int:

@@ -167,7 +167,9 @@ def test_an_estimate_explains_only_that_the_ledger_has_more(
     charge: int, standing: Standing
 ) -> None:
     attempt = lived(HOUR_S, 160_000, estimated=True)
-    assert only(compare([row(0, 160_000, charge)], [attempt], NOW)).standing is standing
+    found = only(compare([row(0, 160_000, charge)], [attempt], NOW))
+    assert found.standing is standing
+    assert ("marked estimated" in found.why) is (standing is Standing.EXPLAINED)
 
 
 # -- AWS's two texts ---------------------------------------------------------------------------
