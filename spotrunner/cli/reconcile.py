@@ -57,7 +57,8 @@ def reconcile(
         _print(answer)
     if not answer["is_right"]:
         raise Failure(
-            f"{_usd(answer['unexplained_usd_micros'])} USD differ and nothing explains it"
+            f"{_usd(answer['unexplained_usd_micros'])} USD differ and nothing explains it: look at"
+            " what `differs` or is `not in the ledger`"
         )
 
 
@@ -77,7 +78,7 @@ _HEADERS = (
     "LEDGER",
     "NOT COMPARED",
     "DIFFERENCE",
-    "",
+    "RESULT",
     "WHY",
 )
 _COLUMNS = ("feed", "ledger", "left_out", "difference")
