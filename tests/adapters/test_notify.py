@@ -7,8 +7,11 @@ import io
 import logging
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import apprise
+import apprise.decorators
 import pytest
 import structlog
 
@@ -121,6 +124,13 @@ def test_a_hook_that_fails_is_told_by_its_answer(
     assert_secret_is_kept(told(caught), everything_said, capfd)
 
 
+def test_an_address_cannot_ask_for_failures_to_be_hidden(hook: HookSink) -> None:
+    hook.status = 500
+    channel = ServiceChannel(f"{hook.url}?optional=yes&retry=5&wait=9")
+    with pytest.raises(Undeliverable, match="error=500"):
+        channel.send(ALERT)
+
+
 def test_a_hook_that_is_not_there_is_told(
     everything_said: io.StringIO, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +187,21 @@ def test_nothing_is_said_of_what_was_sent_well(
     notifier = channels({"ops": hook.url}, {}, Aws())
     notifier.send("ops", ALERT)
     assert_secret_is_kept(f"{notifier!r} {vars(notifier)}", everything_said, capfd)
+
+
+def test_a_service_that_tells_its_address_is_not_quoted(
+    everything_said: io.StringIO, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @apprise.decorators.notify(on="blab", name="Blab")  # type: ignore[untyped-decorator, no-untyped-call]
+    def send(*_: Any, meta: Mapping[str, Any], **__: Any) -> bool:
+        logging.getLogger("apprise").warning("%s did not take it", meta["url"])
+        logging.getLogger("apprise").debug("Socket Exception: timed out at %s", meta["url"])
+        return False
+
+    with pytest.raises(Undeliverable) as caught:
+        Channels({"ops": ServiceChannel(f"blab://{TOKEN}")}).send("ops", ALERT)
+    assert str(caught.value).startswith("ops: *** did not take it; no answer in time")
+    assert_secret_is_kept(told(caught), everything_said, capfd)
 
 
 def test_what_a_service_is_wrong_about_is_masked_in_the_programs_logs(hook: HookSink) -> None:

@@ -277,27 +277,32 @@ def hanging() -> Iterator[Hanging]:
     hanging.let_go.set()
 
 
-class Waiting(ListOutbox):
-    """Says when something was delivered."""
+class Late(ListOutbox):
+    """Its answers take so long that what they say is no longer so: `meanwhile` happens first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.news = threading.Semaphore(0)
+        self.meanwhile: Callable[[], object] = bool
+        self.reads = 0
 
-    def delivered(self, alert_key: str, channel: str, at: dt.datetime) -> None:
-        super().delivered(alert_key, channel, at)
-        self.news.release()
+    def due(self, now: dt.datetime) -> tuple[Delivery, ...]:
+        self.reads += 1
+        found = super().due(now)
+        self.meanwhile()
+        return found
 
 
 def a_herald(outbox: ListOutbox, notifier: Notifier) -> Herald:
     return Herald(outbox=outbox, notifier=notifier, clock=VirtualClock(T0))
 
 
-def look_until(herald: Herald, done: Callable[[], bool]) -> None:
+def look_until(
+    herald: Herald, done: Callable[[], bool], now: Callable[[], dt.datetime] = lambda: T0
+) -> None:
     """As rounds do, every now and then."""
     pause = threading.Event()
     for _ in range(int(WAIT_S / 0.01)):
-        herald.look(T0)
+        herald.look(now())
         if done():
             return
         pause.wait(0.01)
@@ -305,7 +310,7 @@ def look_until(herald: Herald, done: Callable[[], bool]) -> None:
 
 
 def test_a_channel_that_hangs_holds_up_neither_the_round_nor_the_others(hanging: Hanging) -> None:
-    outbox = Waiting()
+    outbox = Late()
     outbox.add(an_alert("a"), "me")
     herald = a_herald(outbox, hanging)
     herald.look(T0)
@@ -324,8 +329,45 @@ def test_a_channel_that_hangs_holds_up_neither_the_round_nor_the_others(hanging:
     ]
 
 
+def test_what_was_delivered_while_the_outbox_was_read_is_not_sent_again(hanging: Hanging) -> None:
+    outbox = Late()
+    outbox.add(an_alert("a"), "me")
+    herald = a_herald(outbox, hanging)
+    herald.look(T0)
+    assert hanging.entered.acquire(timeout=WAIT_S)
+
+    def lane_ends() -> None:
+        hanging.let_go.set()
+        lanes = [it for it in threading.enumerate() if it.name == "alerts to me"]
+        for lane in lanes:
+            lane.join(WAIT_S)
+
+    outbox.meanwhile = lane_ends
+    look_until(herald, lambda: outbox.reads == 2)
+    outbox.meanwhile = bool
+    look_until(herald, lambda: outbox.reads == 4)
+    herald.stop()
+    assert [alert.key for _, alert in hanging.sent] == ["a"]
+
+
+def test_under_many_looks_each_alert_is_sent_once() -> None:
+    outbox, notifier = ListOutbox(), MemoryNotifier(["me", "ops"])
+    for number in range(150):
+        outbox.add(an_alert(f"alert {number}"), "me", "ops")
+    herald = a_herald(outbox, notifier)
+    clock = itertools.count()
+    look_until(
+        herald,
+        lambda: all(row.delivered_at is not None for row in outbox.rows.values()),
+        lambda: T0 + dt.timedelta(seconds=next(clock)),
+    )
+    herald.stop()
+    sent = [(channel, alert.key) for channel, alert in notifier.sent]
+    assert len(sent) == len(set(sent)) == 300
+
+
 def test_a_stop_waits_for_what_is_being_sent_and_begins_nothing_more(hanging: Hanging) -> None:
-    outbox = Waiting()
+    outbox = Late()
     for key in ("a", "b"):
         outbox.add(an_alert(key), "me")
     herald = a_herald(outbox, hanging)
@@ -339,8 +381,9 @@ def test_a_stop_waits_for_what_is_being_sent_and_begins_nothing_more(hanging: Ha
     stopping.join(WAIT_S)
     assert [alert.key for _, alert in hanging.sent] == ["a"]
     assert outbox.rows["a", "me"].delivered_at == T0
+    read = outbox.reads
     herald.look(T0)
-    assert outbox.rows["b", "me"].delivered_at is None
+    assert (outbox.reads, outbox.rows["b", "me"].delivered_at) == (read, None)
 
 
 # -- by hand -----------------------------------------------------------------------------------

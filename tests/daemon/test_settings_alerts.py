@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import logging
 import traceback
 from pathlib import Path
 
@@ -213,8 +215,12 @@ def test_addresses_of_services_are_known(tmp_path: Path, url: str) -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once_and_no_address(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    # As in a process that has sent nothing yet, with a log.
+    monkeypatch.setattr(logging.getLogger("apprise"), "propagate", True)
+    said = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(said)])
     for name, text in (
         ("empty.url", " \n"),
         ("two.url", f"json://h/{SECRET}\njson://h/{SECRET}\n"),
@@ -223,7 +229,7 @@ def test_all_that_is_wrong_is_said_at_once_and_no_address(
         (tmp_path / name).write_text(text)
     words = refused(BAD, tmp_path)
     assert words.replace(str(tmp_path), "FOLDER") == BAD_WORDS
-    assert capfd.readouterr() == ("", "")
+    assert (said.getvalue(), *capfd.readouterr()) == ("", "", "")
 
 
 @pytest.mark.parametrize(

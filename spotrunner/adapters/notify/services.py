@@ -43,7 +43,9 @@ class ServiceChannel:
         if service is None:
             raise Misconfigured("this is no address that Apprise knows")
         service.socket_connect_timeout = service.socket_read_timeout = timeout_s
-        service.retry = 0  # whoever sends tries again
+        # Whoever sends tries again, and has to know when: also where an address says `?retry=3` or,
+        # which would make a success of every failure, `?optional=yes`.
+        service.retry, service.optional = 0, False
         self._apprise = apprise.Apprise(service, asset=asset, log_level=logging.DEBUG)
         self._masked = masked([url])
         self._lock = threading.Lock()
