@@ -62,6 +62,7 @@ class Case:
 
     sighting: Sighting
     note: str = ""
+    trouble: str = ""  # why it could not be terminated
     ordered: bool = False
     hopeless: bool = False  # it cannot be told to save
     phase: Phase | None = None

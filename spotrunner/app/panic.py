@@ -137,7 +137,7 @@ class Panic:
                 how=case.how,
                 told=case.ordered,
                 step=case.step,
-                note=case.note,
+                note=case.trouble or case.note,
             )
             for case in self._cases.values()
         ]
@@ -219,9 +219,8 @@ class Panic:
         deadline = self._monotonic() + self._patience.grace_s
         told = ""
         while True:
-            self._order()
-            self._terminate([case for case in self._alive() if case.hopeless])
-            saving = [case for case in self._alive() if not self._is_spent(case)]
+            self._terminate(self._order())
+            saving = [case for case in self._alive() if self._is_saving(case)]
             if not saving or self._monotonic() >= deadline:
                 return
             told = self._progress(saving, told)
@@ -229,13 +228,16 @@ class Panic:
             self._list({case.region for case in saving}, self._patience.ask_s)
             self._hear()
 
-    def _order(self) -> None:
-        """Also again: a daemon that was started meanwhile may have replaced an order of ours."""
-        for case in self._alive():
-            if not case.attempt or case.sighting.home not in self._homes:
-                self._give_up(case, "no tag says where its letters lie")
-        told = [case for case in self._alive() if not case.hopeless and case.spent_at is None]
-        by_id = {case.id: case for case in told}
+    def _order(self) -> list[Case]:
+        """Tell each to stop, and return those that cannot be told. Also again: a daemon that was
+        started meanwhile may have replaced an order of ours."""
+        untold = [case for case in self._alive() if not case.hopeless and case.spent_at is None]
+        deaf = [
+            self._given_up(case, "no tag says where its letters lie")
+            for case in untold
+            if not self._has_letters(case)
+        ]
+        by_id = {case.id: case for case in untold if self._has_letters(case)}
         until = self.clock.now() + dt.timedelta(seconds=self._patience.grace_s)
 
         def order(instance_id: str) -> None:
@@ -247,13 +249,17 @@ class Panic:
             by_id[instance_id].ordered = True
         for instance_id, why in asked.troubles.items():
             if not by_id[instance_id].ordered:
-                self._give_up(by_id[instance_id], why)
+                deaf.append(self._given_up(by_id[instance_id], why))
+        return deaf
 
-    def _give_up(self, case: Case, why: str) -> None:
-        if not case.hopeless:
-            case.hopeless = True
-            case.note = f"no checkpoint possible: {why}"
-            self._tell(f"{case.id} ({case.attempt or 'no attempt'}): {case.note}")
+    def _has_letters(self, case: Case) -> bool:
+        return bool(case.attempt) and case.sighting.home in self._homes
+
+    def _given_up(self, case: Case, why: str) -> Case:
+        case.hopeless = True
+        case.note = f"no checkpoint possible: {why}"
+        self._tell(f"{case.id} ({case.attempt or 'no attempt'}): {case.note}")
+        return case
 
     def _hear(self) -> None:
         """What agents say now; silence changes nothing."""
@@ -269,11 +275,11 @@ class Panic:
             if case.phase in SPENT and case.spent_at is None:
                 case.spent_at = self._monotonic()
 
-    def _is_spent(self, case: Case) -> bool:
-        """It has said its last word, and had the time to go down."""
-        if case.spent_at is None:
-            return False
-        return self._monotonic() >= case.spent_at + self._patience.power_off_s
+    def _is_saving(self, case: Case) -> bool:
+        """It was told, and has not said its last word, or had no time yet to go down after it."""
+        if case.hopeless or case.spent_at is None:
+            return not case.hopeless
+        return self._monotonic() < case.spent_at + self._patience.power_off_s
 
     def _progress(self, saving: Sequence[Case], told: str) -> str:
         """A line whenever it would be another one."""
@@ -302,9 +308,8 @@ class Panic:
             troubles = asked.answers.get(region)
             for case in ending:
                 why = asked.troubles[region] if troubles is None else troubles.get(case.id, "")
-                case.terminated = not why
+                case.terminated, case.trouble = not why, why
                 if why:
-                    case.note = why
                     self._tell(f"{case.id} in {region} is not terminated: {why}")
 
     def _end_in(self, region: str, ids: Sequence[str]) -> dict[str, str]:
@@ -329,14 +334,16 @@ class Panic:
             return
         if self._monotonic() < until:
             self._tell(f"looking {until - self._monotonic():.0f} s for launches under way")
-        while self._monotonic() < until:
-            self._pause(self._patience.late_poll_s)
+        while True:
             known = set(self._cases)
             self._list(self._answered, self._patience.ask_s)
             late = [case for case in self._alive() if case.id not in known]
             for case in late:
                 case.note = "it was launched meanwhile"
             self._terminate(late)
+            if self._monotonic() >= until:
+                return
+            self._pause(self._patience.late_poll_s)
 
     def _read_heads(self) -> None:
         """How far each job got, for the last words only."""

@@ -335,6 +335,15 @@ def test_what_a_round_launches_meanwhile_is_ended_too(account: Account, panic: P
     assert account.living() == set()
 
 
+def test_other_regions_are_looked_at_again_however_long_the_saving_takes(
+    account: Account, panic: Panic
+) -> None:
+    account.runs("digits-7f3a.1", obeys=False)
+    account.meanwhile = [lambda: account.runs("digits-7f3b.1", obeys=False, region="eu-west-1")]
+    assert hows(panic()) == dict.fromkeys(("digits-7f3a.1", "digits-7f3b.1"), "terminated")
+    assert account.living() == set()
+
+
 # -- --now -------------------------------------------------------------------------------------
 
 
@@ -378,11 +387,12 @@ def test_open_spot_requests_are_cancelled(account: Account, panic: Panic) -> Non
     instance = account.runs("digits-7f3a.1")
     machine = account.world._lives.find(instance)
     machine.status(account.clock.now(), "open", "pending-fulfillment", "It is pending.")
-    told = panic("--now")
+    told = panic()
     assert told["spot_requests"] == [
         {"region": "us-east-1", "spot_request": machine.spot_request_id}
     ]
     assert told["code"] == 0
+    assert [status.state for status in machine.statuses][-2:] == ["cancelled", "closed"]
 
 
 # -- where nothing can be saved ----------------------------------------------------------------
@@ -409,6 +419,17 @@ def test_what_cannot_be_told_is_terminated_after_a_warning(
     assert f"{deaf} (digits-7f3b.1): no checkpoint possible: {why}" in told["err"]
     assert account.living() == set()
     assert account.waited_s < 100, "nobody waits for what cannot save"
+
+
+def test_nobody_waits_for_what_can_neither_save_nor_be_terminated(
+    account: Account, panic: Panic
+) -> None:
+    account.runs("digits-7f3a.1", home=None, obeys=False)
+    account.script(action="TerminateInstances", error=DENIED)
+    told = panic()
+    assert hows(told) == {"digits-7f3a.1": "still alive"}
+    assert "allow it in the policy" in told["instances"][0]["note"]
+    assert account.waited_s < 100
 
 
 def test_a_brake_that_cannot_be_set_is_named(account: Account, panic: Panic) -> None:
@@ -520,9 +541,9 @@ def test_it_shows_what_it_is_about_and_asks(
     assert headers.split() == ["INSTANCE", "REGION", "TYPE", "MARKET", "STATE", "AGE", "ATTEMPT"]
     assert row.split()[:5] == [instance, "us-east-1", "g4dn.xlarge", "spot", "running"]
     assert row.split()[5:] == ["1h", "1m", "digits-7f3a.1"]
-    assert "Save and end 1 instance, and what turns up meanwhile? [y/N]: " in said.err
+    assert "Save and end 1 instance, and what turns up meanwhile? [y/N]:" in said.err
     assert said.err.endswith("nothing was ended\n")
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out.strip()) == (1, "")
     assert account.living() == {instance}
     assert account.brake() is None
 
@@ -534,7 +555,7 @@ def test_yes_ends_them_and_prints_what_it_ended(
     monkeypatch.setattr(sys, "stdin", Typed("y\n"))
     said = run("panic")
     assert said.code == 0
-    assert said.out.splitlines() == [
+    assert said.out.strip().splitlines() == [  # the prompt leaves a space on stdout
         "REGION     INSTANCE             ATTEMPT        HOW                     CHECKPOINT",
         f"us-east-1  {instance}  digits-7f3a.1  saved and ended itself  step 1200",
     ]
