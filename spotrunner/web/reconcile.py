@@ -25,7 +25,9 @@ SINCE_DAYS = 7
 MOST_LISTED = 100_000
 # A hundred days of hours, some minutes of reading; who asked waits for it.
 MOST_FILES = 2_400
-MOST_BYTES = 256 * MIB  # packed
+MOST_BYTES = 64 * MIB  # packed
+# Of the whole account: some hundred megabytes, and ten seconds of work, on a small control host.
+MOST_ROWS = 500_000
 MOST_DAMAGES = 200
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOUR = dt.timedelta(hours=1)
@@ -52,7 +54,7 @@ class ReconcileCalls:
         attempts = deps.store.recent_attempts(begin)
         launched = [it.launched_at for it in attempts if it.launched_at is not None]
         shelf = _listed(deps.buckets.objects(source.bucket), source, min([begin, *launched]))
-        pages = [_read(shelf.objects, info, source) for info in shelf.files]
+        pages, cut_at = _pages(shelf, source)
         rows = once(row for page in pages for row in page.rows)
         found = compare(
             rows.rows,
@@ -61,15 +63,15 @@ class ReconcileCalls:
             since=begin,
             quotes=_quotes(deps, attempts, now),
             feed_begin=shelf.begin,
-            whole_until=shelf.cut_at,
+            whole_until=cut_at,
         )
         damages = [damage for page in pages for damage in page.damages]
         return {
             "now": when(now),
             "since": when(begin),
             "feed": source.url,
-            "files": len(shelf.files),
-            "cut_at": when(shelf.cut_at),
+            "files": len(pages),
+            "cut_at": when(cut_at),
             **_told(found),
             "damages": list(_damages(damages, rows.contradictions)),
         }
@@ -124,11 +126,11 @@ def _source(url: str) -> _Source:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shelf:
-    """The files to read. The feed has its first file at `begin`; from `cut_at` on there are more
-    than are read (None: all are)."""
+    """The files to read, with their hours. The feed has its first one at `begin`; from `cut_at` on
+    there are more than are read (None: all are)."""
 
     objects: Objects
-    files: tuple[ObjectInfo, ...]
+    files: tuple[tuple[dt.datetime, ObjectInfo], ...]
     begin: dt.datetime
     cut_at: dt.datetime | None
 
@@ -154,7 +156,7 @@ def _listed(objects: Objects, source: _Source, since: dt.datetime) -> _Shelf:
         cut_at = by_hour[-1][0]
     return _Shelf(
         objects=objects,
-        files=tuple(info for _, info in wanted[:count]),
+        files=tuple(wanted[:count]),
         begin=by_hour[0][0],
         cut_at=cut_at,
     )
@@ -178,6 +180,18 @@ def _affordable(files: Sequence[ObjectInfo]) -> int:
         if total > MOST_BYTES:
             return index
     return min(len(files), MOST_FILES)
+
+
+def _pages(shelf: _Shelf, source: _Source) -> tuple[list[Page], dt.datetime | None]:
+    """As many as there is room for, and the hour from which on files were left out."""
+    pages: list[Page] = []
+    rows = 0
+    for hour, info in shelf.files:
+        if rows >= MOST_ROWS:
+            return pages, hour
+        pages.append(_read(shelf.objects, info, source))
+        rows += len(pages[-1].rows)
+    return pages, shelf.cut_at
 
 
 def _read(objects: Objects, info: ObjectInfo, source: _Source) -> Page:

@@ -227,7 +227,9 @@ def test_what_the_feed_is_too_young_for_and_what_is_not_there_yet(api: Api) -> N
     assert answer["is_right"]
 
 
-@pytest.mark.parametrize(("bound", "most"), [("MOST_FILES", 2), ("MOST_BYTES", 600)])
+@pytest.mark.parametrize(
+    ("bound", "most"), [("MOST_FILES", 2), ("MOST_BYTES", 600), ("MOST_ROWS", 2)]
+)
 def test_more_files_than_are_read_are_awaited_and_told(
     api: Api, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
