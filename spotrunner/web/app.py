@@ -17,18 +17,21 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from spotrunner.core.model import Attempt, CommandVerb, Job
-from spotrunner.core.states import JobState
+from spotrunner.core.model import Attempt, Job
 from spotrunner.ports import Store
-from spotrunner.web import errors, fitting, logs, offers, submit, views
+from spotrunner.web import errors, fitting, hold, logs, offers, submit, views
+from spotrunner.web.budget import BudgetCalls
 from spotrunner.web.checks import check
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.find import find_attempts, find_job
 from spotrunner.web.guard import MAX_BODY_BYTES, Guard
 from spotrunner.web.moments import Json, when
+from spotrunner.web.notify import NotifyCalls
 from spotrunner.web.prices import PriceCalls
 from spotrunner.web.reconcile import ReconcileCalls
+from spotrunner.web.report import ReportCalls
 from spotrunner.web.schema import to_spec
+from spotrunner.web.wishes import WishCalls
 
 __all__ = ["Deps", "create_app"]
 
@@ -49,7 +52,12 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(PriceCalls(deps).router(), prefix="/v1")
     app.include_router(ReconcileCalls(deps).router(), prefix="/v1")
     app.include_router(fitting.router(deps), prefix="/v1")
+    app.include_router(BudgetCalls(deps).router(), prefix="/v1")
+    app.include_router(ReportCalls(deps).router(), prefix="/v1")
+    app.include_router(hold.HoldCalls(deps).router(), prefix="/v1")
+    app.include_router(NotifyCalls(deps).router(), prefix="/v1")
     app.include_router(_Job(deps).router(), prefix="/v1/jobs/{job}")
+    app.include_router(WishCalls(deps).router(), prefix="/v1/jobs/{job}")
     app.add_middleware(
         Guard,
         token=deps.token,
@@ -80,6 +88,7 @@ class _Jobs:
             "now": when(self._deps.clock.now()),
             "version": version("spotrunner"),
             "jobs": {state.value: count for state, count in counts.items()},
+            **hold.held(self._deps),
             **self._deps.status(),
         }
 
@@ -152,7 +161,7 @@ def _listed(store: Store, limit: int | None, only_open: bool) -> tuple[Sequence[
 
 
 class _Job:
-    """Calls about one job."""
+    """What there is to see of one job."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -162,8 +171,6 @@ class _Job:
         router.add_api_route("", self.show)
         router.add_api_route("/events", self.events)
         router.add_api_route("/logs", self.logs)
-        router.add_api_route("/cancel", self.cancel, methods=["POST"])
-        router.add_api_route("/checkpoint", self.checkpoint, methods=["POST"])
         return router
 
     def show(self, job: str, watch: bool = False) -> Json:
@@ -199,20 +206,6 @@ class _Job:
             "over": not page.more and not live and (found.state.over or bool(attempt)),
         }
 
-    def cancel(self, job: str) -> Json:
-        return self._ask(job, CommandVerb.CANCEL)
-
-    def checkpoint(self, job: str) -> Json:
-        return self._ask(job, CommandVerb.CHECKPOINT)
-
-    def _ask(self, word: str, verb: CommandVerb) -> Json:
-        job, now = find_job(self._deps.store, word), self._deps.clock.now()
-        if job.state.over:
-            raise errors.one(errors.CONFLICT, f"{job.id} is over: it {_ended(job)}")
-        command = self._deps.store.add_command(job.id, verb, now)
-        self._deps.wake()
-        return {"id": job.id, "command": command.id, "verb": verb.value, "at": when(command.at)}
-
     def _found(self, word: str, watch: bool) -> Job:
         job, now = find_job(self._deps.store, word), self._deps.clock.now()
         if watch and not job.state.over:
@@ -220,7 +213,3 @@ class _Job:
             if job.watched_until is None or job.watched_until <= now:
                 self._deps.wake()  # so that its agent hears of it now
         return job
-
-
-def _ended(job: Job) -> str:
-    return "was cancelled" if job.state is JobState.CANCELLED else job.state.value

@@ -1,17 +1,20 @@
-"""How a job stands: against its deadline, and what its changeovers cost it."""
+"""How a job stands: against its deadline and its caps, and what its changeovers cost it."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from spotrunner.core.look import Progress, changeover_of, look
+from spotrunner.core.look import changeover_of
 from spotrunner.core.market import expected
 from spotrunner.core.model import Attempt, Job, Report
 from spotrunner.core.money import HOUR_S
+from spotrunner.core.purse import UNBOUNDED
 from spotrunner.core.situation import Situation
+from spotrunner.web.ahead import forecast_view, goes_on, situation_of
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json, when
+from spotrunner.web.money import account_of, balance_view, in_force, purse_of
 
 # What a changeover can come to with a machine image that has the container in it.
 SHORT_S = 60
@@ -21,15 +24,17 @@ def standing(
     deps: Deps, job: Job, attempts: Sequence[Attempt], reports: Mapping[str, Report], step: int
 ) -> Json:
     """`step` is HEAD's. Times are of now, or of the end of a job that is over."""
-    situation = None
+    situation, purse = None, UNBOUNDED
     if not job.state.over:
         outlook = deps.outlook(job.spec.regions, job.spec.instance_types)
-        on = attempts[-1] if attempts and attempts[-1].state.live else None
-        progress = Progress(attempts=attempts, reports=reports, step=step)
-        situation = look(job, progress, outlook, on)
+        purse = purse_of(deps, account_of(deps, job, attempts), job)
+        situation = situation_of(job, attempts, reports, step, outlook, purse)
     return {
         "schedule": _schedule(job, situation, job.ended_at or deps.clock.now()),
         "changeover": _changeover(attempts, situation),
+        "forecast": forecast_view(deps, job, situation, purse) if situation else None,
+        "caps": [balance_view(each) for each in in_force(purse, deps.clock.now())],
+        "goes_on": goes_on(deps, job, purse),
     }
 
 

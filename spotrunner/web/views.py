@@ -9,18 +9,25 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 
-from spotrunner.core.model import Attempt, EndReason, Event, Head, Job, JobSpec, Report
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Event,
+    Head,
+    Job,
+    JobSpec,
+    PriceLimit,
+    Report,
+)
 from spotrunner.core.money import accrued, exposure, on_demand_cost
+from spotrunner.core.windows import NEVER, Window, is_open, next_change, words
 from spotrunner.ports import NotFound, Unavailable
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json as Json
 from spotrunner.web.moments import when as when
+from spotrunner.web.money import split
+from spotrunner.web.money import usd as usd
 from spotrunner.web.standing import standing
-
-
-def usd(micros: int | None) -> float | None:
-    return None if micros is None else micros / 1_000_000
-
 
 # -- a job -------------------------------------------------------------------------------------
 
@@ -38,11 +45,13 @@ def summary(
         "over": job.state.over,
         "pause": job.pause.value if job.pause else None,
         "reason": job.reason,
+        "owner": job.spec.owner,
+        "sweep": job.spec.sweep,
         "submitted_at": when(job.submitted_at),
         "ended_at": when(job.ended_at),
         "attempt": attempts[-1].id if attempts else None,
         "phase": report.phase.value if report and not job.state.over else None,
-        **_progress(attempts, report),
+        **_progress(report, committed_step(attempts, reports)),
         "recoveries": max(0, len(trained) - 1),
         "interruptions": sum(a.end_reason is EndReason.INTERRUPTED for a in attempts),
         **costs(deps, job, attempts),
@@ -50,15 +59,20 @@ def summary(
 
 
 def costs(deps: Deps, job: Job, attempts: Sequence[Attempt]) -> Json:
-    """`reserved_usd` is what the running attempts may still come to beyond their cost so far."""
+    """`reserved_usd` is what the running attempts may still come to beyond their cost so far;
+    `over_usd` by how much the two exceed a budget that was lowered. `estimated`: of an attempt
+    nobody can say any more how it ended."""
     now = deps.clock.now()
     cost = sum(accrued(attempt, now) for attempt in attempts)
     held = sum(max(exposure(a, deps.limits, now), accrued(a, now)) for a in attempts)
     on_demand = sum(on_demand_cost(attempt, now) for attempt in attempts)
+    budget = job.spec.budget_usd_micros
     return {
-        "budget_usd": usd(job.spec.budget_usd_micros),
+        "budget_usd": usd(budget),
         "cost_usd": usd(cost),
         "reserved_usd": usd(held - cost),
+        "over_usd": None if budget is None else usd(max(0, held - budget)),
+        "estimated": any(attempt.estimated for attempt in attempts),
         "ondemand_usd": usd(on_demand),
         "saved_fraction": 1 - cost / on_demand if on_demand else None,
     }
@@ -70,9 +84,14 @@ def latest(attempts: Sequence[Attempt], reports: Mapping[str, Report]) -> Report
     return next((report for report in found if report is not None), None)
 
 
-def _progress(attempts: Sequence[Attempt], report: Report | None) -> Json:
+def committed_step(attempts: Sequence[Attempt], reports: Mapping[str, Report]) -> int:
+    """The last step that is known to be safe, without a look at HEAD."""
+    report = latest(attempts, reports)
     known = [step for a in attempts for step in (a.step_before, a.step_after) if step]
-    committed = max([0, *known, (report.committed_step or 0) if report else 0])
+    return max([0, *known, (report.committed_step or 0) if report else 0])
+
+
+def _progress(report: Report | None, committed: int) -> Json:
     step = report.step if report and report.step is not None else committed
     return {
         "step": step,
@@ -106,17 +125,18 @@ def detail(deps: Deps, job: Job) -> Json:
         step = head.step
     return {
         "now": when(deps.clock.now()),
-        "job": {**line, **_of_spec(job.spec)},
+        "job": {**line, **_of_spec(job.spec, deps.clock.now())},
         "attempts": [_attempt(deps, each, attempts, reports) for each in attempts],
         "report": shown,
         "head": _head(deps, head),
         "trouble": trouble,
         **standing(deps, job, attempts, reports, step or line["committed_step"]),
         **costs(deps, job, attempts),
+        **split(deps, attempts),
     }
 
 
-def _of_spec(spec: JobSpec) -> Json:
+def _of_spec(spec: JobSpec, now: dt.datetime) -> Json:
     return {
         "image": spec.image,
         "run": spec.run,
@@ -132,6 +152,11 @@ def _of_spec(spec: JobSpec) -> Json:
         "work_s": spec.work_s,
         "speeds": dict(spec.speeds),
         "max_price_usd_hour": usd(spec.max_price_usd_micros),
+        "sweep_budget_usd": usd(spec.sweep_budget_usd_micros),
+        "window": _window(spec.window, now) if spec.window else None,
+        "price_limit": _price_limit(spec.price_limit) if spec.price_limit else None,
+        "unattended_s": spec.unattended_s,
+        "alerts": list(spec.alerts),
         "data": [
             {
                 "source": data.source,
@@ -142,6 +167,27 @@ def _of_spec(spec: JobSpec) -> Json:
             for data in spec.data
         ],
         "envs": [name for name, _ in spec.envs],
+    }
+
+
+def _window(window: Window, now: dt.datetime) -> Json:
+    """`changes_at` is when it closes, or opens; null for one that never does."""
+    changes_at = next_change(window, now)
+    return {
+        "words": words(window),
+        "open": is_open(window, now),
+        "changes_at": None if changes_at == NEVER else when(changes_at),
+    }
+
+
+def _price_limit(limit: PriceLimit) -> Json:
+    """An hour's price, or a share of on-demand's; the others are null."""
+    return {
+        "pause_above_usd_hour": usd(limit.pause_usd_micros),
+        "resume_below_usd_hour": usd(limit.resume_usd_micros),
+        "pause_above_fraction": limit.pause_share,
+        "resume_below_fraction": limit.resume_share,
+        "pause_after_s": limit.after_s,
     }
 
 
@@ -210,6 +256,8 @@ def _attempt(
         "notice_to_next_step_s": _since_notice(attempt, _next_step_at(attempt, others)),
         "cost_usd": usd(accrued(attempt, now)),
         "ondemand_usd": usd(on_demand_cost(attempt, now)),
+        **split(deps, [attempt]),
+        "estimated": attempt.estimated,
     }
 
 
