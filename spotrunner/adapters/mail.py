@@ -1,11 +1,13 @@
 """ports.Mailbox over ports.Objects: every letter is one object.
 
 `mail/orders/<box>.json` and `mail/reports/<box>/<rank>.json`; those of ended boxes lie at the same
-names below `jobs/<job>/`.
+names below `jobs/<job>/`. `mail/brake.json` is for the daemon: whoever writes it keeps it from
+launching anything.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,30 +27,43 @@ from spotrunner.ports import (
     Unavailable,
 )
 
-ORDERS, REPORTS = "mail/orders/", "mail/reports/"
+ORDERS, REPORTS, BRAKE = "mail/orders/", "mail/reports/", "mail/brake.json"
 
 # Two daemons that race for one order settle it by epoch; more tries would meet no race.
 MAX_TRIES = 5
 
 _LETTER = re.compile(r"mail/(?:orders/(?P<order>[^/]+)\.json|reports/(?P<report>[^/]+)/\d+\.json)")
 
-T = TypeVar("T", Order, Report)
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Brake:
+    """Who says that nothing is to be launched, and since when."""
+
+    at: dt.datetime
+    by: str
+    why: str
+
+
+T = TypeVar("T", Order, Report, Brake)
+
+
 class ObjectMailbox:
-    """Remembers what it has read. For one thread, of a daemon or an agent; `reports` may be asked
-    from any."""
+    """Remembers what it has read. For one thread, of a daemon or an agent; `reports` and the brake
+    are for any."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._reports: dict[str, _Letter[Report]] = {}  # by key, rank 0
         self._orders: dict[str, _Letter[Order]] = {}  # by box
+        self._brake: _Letter[Brake] | None = None
 
     # -- the daemon's side ---------------------------------------------------------------------
 
     def boxes(self) -> frozenset[str]:
         listed = {info.key: info for info in self._objects.list("mail/")}
+        self._refresh_brake(listed.get(BRAKE))
         self._reports = {key: seen for key, seen in self._reports.items() if key in listed}
         for key, info in listed.items():
             if key.startswith(REPORTS) and key.endswith("/0.json"):
@@ -60,6 +75,19 @@ class ObjectMailbox:
         # A copy: the API's threads ask while the round reads new letters.
         read = [letter.value for letter in list(self._reports.values())]
         return {report.attempt: report for report in read if report is not None}
+
+    def brake(self) -> str | None:
+        letter = self._brake
+        if letter is None:
+            return None
+        brake = letter.value
+        if brake is None:
+            return f"{BRAKE} lies in the bucket and cannot be read"
+        return f"{brake.why}, by {brake.by} at {brake.at:%Y-%m-%d %H:%M} UTC"
+
+    def release_brake(self) -> None:
+        self._objects.delete([BRAKE])
+        self._brake = None
 
     def highest_epoch(self) -> int:
         keys = [info.key for info in self._objects.list(ORDERS)]
@@ -127,6 +155,20 @@ class ObjectMailbox:
             return
         report = _read(Report, info.key, blob.body)
         self._reports[info.key] = _Letter(etag=blob.etag, value=report)
+
+    def _refresh_brake(self, info: ObjectInfo | None) -> None:
+        if info is None:
+            self._brake = None
+            return
+        if self._brake is not None and self._brake.etag == info.etag:
+            return
+        # It holds though it cannot be read now, or ever.
+        self._brake = _Letter(etag="", value=None)
+        blob = self._get(BRAKE)
+        if blob is None:  # released since it was listed
+            self._brake = None
+        else:
+            self._brake = _Letter(etag=blob.etag, value=_read(Brake, BRAKE, blob.body))
 
     def _get(self, key: str) -> Blob | None:
         try:

@@ -12,6 +12,7 @@ import pytest
 from spotrunner.adapters import codec
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.app.letters import Brake, Letters
 from spotrunner.core.model import Order, Phase, Report, Verb
 from spotrunner.ports import Mailbox, Objects, StaleEpoch, Unavailable
 from tests.contracts.conftest import START, Bench, StandingClock
@@ -190,6 +191,76 @@ def test_only_what_changed_is_read() -> None:
     assert daemon.reports() == {BOX: a_report(1)}
     daemon.boxes()
     assert daemon.reports() == {BOX: a_report(2)}
+
+
+# -- the brake ---------------------------------------------------------------------------------
+
+PULLED = Brake(at=START, by="alice@laptop", why="spotrunner panic")
+
+
+def test_a_brake_holds_until_it_is_released(objects: Objects, daemon: Mailbox) -> None:
+    daemon.boxes()
+    assert daemon.brake() is None
+    Letters(objects=objects).brake(PULLED)
+    assert daemon.brake() is None, "as of the last listing"
+    assert daemon.boxes() == frozenset()
+    assert daemon.brake() == "spotrunner panic, by alice@laptop at 2026-11-02 09:00 UTC"
+    daemon.release_brake()
+    assert daemon.brake() is None
+    assert list(objects.list("mail/")) == []
+    daemon.boxes()
+    assert daemon.brake() is None
+    daemon.release_brake()
+
+
+def test_a_brake_that_somebody_else_released_is_none(objects: Objects, daemon: Mailbox) -> None:
+    Letters(objects=objects).brake(PULLED)
+    daemon.boxes()
+    ObjectMailbox(objects).release_brake()
+    daemon.boxes()
+    assert daemon.brake() is None
+
+
+def test_a_brake_that_is_pulled_again_has_the_new_words(objects: Objects, daemon: Mailbox) -> None:
+    Letters(objects=objects).brake(PULLED)
+    daemon.boxes()
+    Letters(objects=objects).brake(dataclasses.replace(PULLED, by="bob@desk"))
+    daemon.boxes()
+    assert "bob@desk" in (daemon.brake() or "")
+
+
+def test_a_brake_that_cannot_be_read_holds_all_the_same(objects: Objects, daemon: Mailbox) -> None:
+    objects.put("mail/brake.json", b"stop!")
+    daemon.boxes()
+    assert daemon.brake() == "mail/brake.json lies in the bucket and cannot be read"
+    daemon.boxes()
+    assert daemon.brake() is not None
+
+
+def test_a_brake_is_read_once_and_holds_meanwhile() -> None:
+    objects = MemoryObjects(StandingClock())
+    daemon = ObjectMailbox(objects)
+    Letters(objects=objects).brake(PULLED)
+    objects.fail_next("get", Unavailable("no answer"), prefix="mail/brake")
+    with pytest.raises(Unavailable):
+        daemon.boxes()
+    assert daemon.brake() is not None
+    daemon.boxes()
+    assert "alice" in (daemon.brake() or "")
+    objects.fail_next("get", Unavailable("no answer"), prefix="mail/brake")
+    daemon.boxes()
+    assert "alice" in (daemon.brake() or "")
+
+
+def test_a_listing_that_fails_lets_no_brake_go() -> None:
+    objects = MemoryObjects(StandingClock())
+    daemon = ObjectMailbox(objects)
+    Letters(objects=objects).brake(PULLED)
+    daemon.boxes()
+    objects.fail_next("list", Unavailable("no answer"), prefix="mail/")
+    with pytest.raises(Unavailable):
+        daemon.boxes()
+    assert daemon.brake() is not None
 
 
 # -- archive -----------------------------------------------------------------------------------
