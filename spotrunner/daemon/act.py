@@ -4,16 +4,20 @@ The intent of each act is in the store before the act. Orders (the payments of r
 first, then terminations, then launches; a round acts for a bounded time, and what it did not reach
 is decided again in the next one. Calls run in a bounded pool; only the round's thread changes
 states and writes.
+
+What is paid for is on record beside the store too, before anybody can use it: an order whose
+paid time has no receipt is not posted, and nothing is launched without its order.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -23,9 +27,11 @@ from spotrunner.core.model import (
     EndReason,
     Event,
     LaunchRequest,
+    Order,
     Refusal,
     Refused,
     Snapshot,
+    Verb,
 )
 from spotrunner.core.plan import Archive, Plan, PostOrder, Terminate
 from spotrunner.core.states import AttemptState, advance
@@ -39,6 +45,7 @@ from spotrunner.ports import (
     Misconfigured,
     NotAuthorized,
     PortError,
+    Receipts,
     StaleEpoch,
     Store,
     Throttled,
@@ -62,10 +69,14 @@ class Actor:
     store: Store
     cloud: Cloud
     mailbox: Mailbox
+    receipts: Receipts
     request_for: Callable[[Attempt], LaunchRequest]
     clock: Clock
     executor: Executor
     round_s: float = ROUND_S
+    # By attempt, until when the receipt that we wrote says it is paid. It starts empty: the first
+    # order of each attempt writes one, whatever was written before us.
+    _receipted: dict[str, dt.datetime] = field(default_factory=dict, init=False, repr=False)
 
     def act(self, plan: Plan, snapshot: Snapshot, epoch: int) -> bool:
         """True when a launch was refused, so that another pool should be tried at once."""
@@ -73,8 +84,21 @@ class Actor:
         round_.post(plan.orders)
         round_.terminate(plan.terminations)
         refused = round_.launch([launch.attempt.id for launch in plan.launches])
+        round_.receipt(snapshot.attempts)
         round_.archive(plan.archives)
         return refused
+
+    def is_receipted(self, order: Order) -> bool:
+        paid_until = self._receipted.get(order.attempt)
+        return paid_until is not None and paid_until >= order.paid_until
+
+    def write_receipt(self, attempt: Attempt) -> None:
+        """Raises PortError."""
+        self.receipts.put(attempt)
+        if attempt.state.live:
+            self._receipted[attempt.id] = attempt.paid_until
+        else:
+            self._receipted.pop(attempt.id, None)
 
 
 class _Round:
@@ -86,10 +110,11 @@ class _Round:
         self._attempts = {a.id: a for a in (*snapshot.attempts, *plan.attempts)}
         self._deadline = time.monotonic() + actor.round_s
 
-    # -- the four kinds of acts ----------------------------------------------------------------
+    # -- the kinds of acts ---------------------------------------------------------------------
 
     def post(self, orders: Sequence[PostOrder]) -> None:
         def post_one(act: PostOrder) -> None:
+            self._receipt_first(act.order)
             self._actor.mailbox.post_order(act.order)
 
         posted = []
@@ -141,6 +166,15 @@ class _Round:
                 refused = self._not_launched(attempt, error) or refused
         return refused
 
+    def receipt(self, before: Sequence[Attempt]) -> None:
+        """Say beside the store what has ended, and what is open again. It may fail: then whoever
+        has to recover from the receipts books the dearer case."""
+        known = {attempt.id: attempt for attempt in before}
+        news = [it for it in self._attempts.values() if _is_end_news(known.get(it.id), it)]
+        for attempt, error in self._each(self._actor.write_receipt, news):
+            if error is not None:
+                log.warning("receipt not written", attempt=attempt.id, error=str(error))
+
     def archive(self, acts: Sequence[Archive]) -> None:
         def archive_one(act: Archive) -> None:
             self._actor.mailbox.archive(act.box, act.job_id)
@@ -148,6 +182,20 @@ class _Round:
         for act, error in self._each(archive_one, acts):
             if error is not None:
                 log.warning("letters not moved", box=act.box, error=str(error))
+
+    # -- payments ------------------------------------------------------------------------------
+
+    def _receipt_first(self, order: Order) -> None:
+        """Raises PortError: the order must not be posted. One to stop buys nothing new as a rule,
+        and is better heard than on record."""
+        if self._actor.is_receipted(order):
+            return
+        try:
+            self._actor.write_receipt(self._attempts[order.attempt])
+        except PortError as error:
+            if order.verb is not Verb.STOP:
+                raise
+            log.warning("receipt not written", attempt=order.attempt, error=str(error))
 
     # -- launches ------------------------------------------------------------------------------
 
@@ -250,6 +298,12 @@ class _Round:
             self._actor.store.write(self._epoch, changes)
         if event is not None:
             log.info(event.kind, subject=event.subject, why=event.why, **event.data)
+
+
+def _is_end_news(before: Attempt | None, now: Attempt) -> bool:
+    if now.state.live:
+        return before is not None and not before.state.live
+    return now != before
 
 
 def _outcome(call: Callable[[T], None], value: T) -> PortError | None:
