@@ -90,7 +90,13 @@ def _address(value: str) -> str:
 
 def _is_known(url: str) -> bool:
     # Here, since half a second is a long time for every command that never sees an address.
-    import apprise
+    try:
+        import apprise
+    except ModuleNotFoundError:
+        raise ValueError(
+            "an address needs the extra `alerts`, which is not installed:"
+            " pip install 'spotrunner[alerts]'; a topic (sns) needs nothing"
+        ) from None
 
     # It logs what it does not know.
     log = logging.getLogger("apprise")

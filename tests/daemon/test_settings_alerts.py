@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import sys
 import traceback
 from pathlib import Path
 
@@ -275,3 +276,14 @@ def test_the_words_for_one_thing(tmp_path: Path, section: str, words: str) -> No
 def test_without_channels_there_are_no_names(tmp_path: Path) -> None:
     words = refused("alerts: {default: [me]}", tmp_path)
     assert words == "daemon.yaml:4: alerts.default.0: no channel is called me"
+
+
+def test_an_address_without_the_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # what an import meets that is not there
+    said = refused(f"alerts: {{channels: {{me: {{url: 'json://127.0.0.1/{SECRET}'}}}}}}", tmp_path)
+    assert "pip install 'spotrunner[alerts]'" in said
+    assert SECRET not in said
+    topic = parse(f"alerts: {{channels: {{ops: {{sns: '{TOPIC}'}}}}, default: [ops]}}", tmp_path)
+    assert topic.topics == {"ops": TOPIC}

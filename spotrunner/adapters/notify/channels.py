@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from spotrunner.adapters.aws.session import Aws
-from spotrunner.adapters.notify.services import ServiceChannel
 from spotrunner.adapters.notify.topics import TopicChannel
 from spotrunner.core.alert import Alert
 from spotrunner.ports import Undeliverable
@@ -41,5 +40,15 @@ class Channels:
 def channels(urls: Mapping[str, str], topics: Mapping[str, str], aws: Aws) -> Channels:
     """`urls` are addresses for Apprise, `topics` ARNs of SNS, both by the channel's name. Raises
     Misconfigured."""
-    services = {name: ServiceChannel(url) for name, url in urls.items()}
-    return Channels({**services, **{name: TopicChannel(aws, arn) for name, arn in topics.items()}})
+    return Channels(
+        {**_services(urls), **{name: TopicChannel(aws, arn) for name, arn in topics.items()}}
+    )
+
+
+def _services(urls: Mapping[str, str]) -> Mapping[str, Channel]:
+    if not urls:
+        return {}
+    # Of an extra: whoever has topics only need not install it.
+    from spotrunner.adapters.notify.services import ServiceChannel
+
+    return {name: ServiceChannel(url) for name, url in urls.items()}
