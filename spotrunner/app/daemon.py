@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,19 +32,25 @@ from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import AwsSites
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.notify.channels import channels
+from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.app import archive, logs
 from spotrunner.app.installation import claim
+from spotrunner.core.alert import Alert, AlertKind
+from spotrunner.core.model import AlertRules
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
 from spotrunner.daemon.fitting import refit
+from spotrunner.daemon.herald import Herald
 from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.loops import Ticker
 from spotrunner.daemon.memos import read_spans
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
+from spotrunner.daemon.recover import recover
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
 from spotrunner.daemon.tables import TablesInBackground
@@ -66,6 +72,7 @@ def run(config: Path, *, log_json: bool = False) -> None:
     the first round; afterwards only a signal, or another daemon that leads, ends it."""
     logs.configure(as_json=log_json)
     settings = read_settings(config)
+    logs.redacting(settings.alerts.urls.values())
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,11 +140,13 @@ class _Daemon:
         )
         self._buckets = S3Buckets(aws, settings.home.region)
         self._mailbox = ObjectMailbox(self._objects)
+        self._receipts = ObjectReceipts(self._objects)
+        self._channels = channels(settings.alerts.urls, settings.alerts.topics, aws)
+        self._herald = Herald(outbox=self._store, notifier=self._channels, clock=self._clock)
         self._heads = ObjectHeads(self._objects)
         reconciler = self._reconciler(Ec2Cloud(aws), executor)
-        self._ticker = Ticker(
-            lambda: reconciler.run_once().again, settings.tick_s, on_stale=stopped.set
-        )
+        self._reconcile = reconciler
+        self._ticker = Ticker(self._round, settings.tick_s, on_stale=stopped.set)
         self._token = _token(settings.api.token_file)
         self._server = self._api()
         self._web = threading.Thread(
@@ -161,9 +170,16 @@ class _Daemon:
         if self._web.ident is not None:
             self._web.join()
         self._ticker.stop()
+        self._herald.stop()
         self._settings.address_file.unlink(missing_ok=True)
         self._store.close()
         log.info("stopped")
+
+    def _round(self) -> bool:
+        again = self._reconcile.run_once().again
+        # Beside the rounds: a channel that is down delays none.
+        self._herald.look(self._clock.now())
+        return again
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -207,11 +223,17 @@ class _Daemon:
             regions=settings.regions,
             installation=self._installation,
             limits=settings.limits,
+            caps=settings.caps,
+            alert_rules=AlertRules(
+                percents=settings.alerts.percents, summary_min=settings.alerts.summary_min
+            ),
+            home_region=settings.home.region,
         )
         actor = Actor(
             store=self._store,
             cloud=cloud,
             mailbox=self._mailbox,
+            receipts=self._receipts,
             request_for=self._request_maker(),
             clock=self._clock,
             executor=executor,
@@ -221,10 +243,24 @@ class _Daemon:
             observer=observer,
             actor=actor,
             policies=self._policies,
-            epoch=self._store.lead(
-                f"{socket.gethostname()}:{os.getpid()}", above=self._mailbox.highest_epoch()
-            ),
+            epoch=self._lead(),
+            channels_of=settings.alerts.channels_of,
         )
+
+    def _lead(self) -> int:
+        """Become the leader, and learn from the bucket what a store that was restored from a
+        backup does not know."""
+        self._store.cut_days_in(self._settings.caps.tz)
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        epoch = self._store.lead(holder, above=self._mailbox.highest_epoch())
+        recover(
+            store=self._store,
+            receipts=self._receipts,
+            objects=self._objects,
+            epoch=epoch,
+            now=self._clock.now(),
+        )
+        return epoch
 
     def _request_maker(self) -> RequestMaker:
         key, sha256 = _upload_archive(self._objects, self._settings.state_dir)
@@ -266,9 +302,29 @@ class _Daemon:
                 known=partial(read_spans, self._store.market),
                 sync=self._lookout.board.sync,
                 refit=partial(refit, self._store, self._store.market, self._clock),
+                caps=self._settings.caps,
+                channels=self._channels.channels,
+                test_alert=self._test_alert,
             )
         )
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+
+    def _test_alert(self, named: Sequence[str]) -> Mapping[str, str]:
+        """Sent now: by channel, empty or why it was not taken."""
+        now = self._clock.now()
+        alert = Alert(
+            key=f"test/{now.isoformat()}",
+            at=now,
+            kind=AlertKind.TEST,
+            job_id=None,
+            owner="",
+            channels=tuple(named),
+            title="a test: this channel works",
+            why=f"somebody asked the installation {self._installation} for it",
+            cost="",
+            command="",
+        )
+        return self._herald.test(named or sorted(self._channels.channels), alert)
 
     def _status(self) -> Mapping[str, object]:
         """What a person who looks after the daemon asks first."""

@@ -14,8 +14,20 @@ from typing import TypeVar
 
 import structlog
 
-from spotrunner.core.model import Attempt, Head, Instance, Job, Limits, Report, Snapshot
+from spotrunner.core.caps import UNCAPPED, Caps
+from spotrunner.core.model import (
+    USUAL_ALERTS,
+    AlertRules,
+    Attempt,
+    Head,
+    Instance,
+    Job,
+    Limits,
+    Report,
+    Snapshot,
+)
 from spotrunner.core.states import AttemptState
+from spotrunner.core.windows import local_day
 from spotrunner.daemon.lookout import Lookout
 from spotrunner.ports import Clock, Cloud, Heads, Mailbox, NotFound, PortError, Store
 
@@ -40,10 +52,19 @@ class Observer:
     regions: tuple[str, ...]
     installation: str
     limits: Limits
+    caps: Caps = UNCAPPED
+    alert_rules: AlertRules = USUAL_ALERTS
+    home_region: str = ""
     patience_s: float = PATIENCE_S
 
-    def snapshot(self, epoch: int, mail_at: dt.datetime | None = None) -> Snapshot:
-        """`mail_at` is when the mail was last read, for when it cannot be now."""
+    def snapshot(
+        self,
+        epoch: int,
+        mail_at: dt.datetime | None = None,
+        alerted: frozenset[str] = frozenset(),
+    ) -> Snapshot:
+        """`mail_at` is when the mail was last read, for when it cannot be now; `alerted` are the
+        keys of the alerts that were raised before."""
         now = self.clock.now()
         jobs = {job.id: job for job in self.store.open_jobs()}
         attempts = self.store.attempts(list(jobs))
@@ -83,6 +104,17 @@ class Observer:
             scores=outlook.scores,
             bands=outlook.bands,
             hazards=outlook.hazards,
+            caps=self.caps,
+            spent=self.store.spent(local_day(self.caps.tz, now) - dt.timedelta(days=1)),
+            home_region=self.home_region,
+            held_until=self.store.held_until(),
+            brake=self.mailbox.brake(),
+            alert_rules=self.alert_rules,
+            alerted=alerted,
+            prices_at={
+                region: market.prices.read_at
+                for region, market in self.lookout.board.markets().items()
+            },
         )
 
     # -- reads, each with its own "unknown" ----------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
+from spotrunner.core.alert import Alert
 from spotrunner.core.decide import decide
 from spotrunner.core.plan import Plan
 from spotrunner.core.policy import Policies
@@ -25,21 +27,40 @@ class RoundResult:
     again: bool
 
 
+# Long before any alert.
+_EVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
+
+
+def to_nobody(_: Alert) -> tuple[str, ...]:
+    return ()
+
+
 class Reconciler:
-    """Runs rounds for one epoch. One thread only; StaleEpoch ends it."""
+    """Runs rounds for one epoch. One thread only; StaleEpoch ends it. `channels_of` says over
+    which channels an alert goes."""
 
     def __init__(
-        self, *, store: Store, observer: Observer, actor: Actor, policies: Policies, epoch: int
+        self,
+        *,
+        store: Store,
+        observer: Observer,
+        actor: Actor,
+        policies: Policies,
+        epoch: int,
+        channels_of: Callable[[Alert], tuple[str, ...]] = to_nobody,
     ) -> None:
         self._store = store
         self._observer = observer
         self._actor = actor
         self._policies = policies
         self._epoch = epoch
+        self._channels_of = channels_of
         self._mail_at: dt.datetime | None = None
+        # Nobody else raises any while this epoch leads.
+        self._alerted = store.alert_keys(_EVER)
 
     def run_once(self) -> RoundResult:
-        snapshot = self._observer.snapshot(self._epoch, self._mail_at)
+        snapshot = self._observer.snapshot(self._epoch, self._mail_at, self._alerted)
         self._mail_at = snapshot.mail_at
         plan = decide(snapshot, self._policies)
         changes = Changes(
@@ -48,10 +69,14 @@ class Reconciler:
             events=plan.events,
             refusals=plan.refusals,
             commands_done=plan.commands_done,
+            alerts=tuple((alert, self._channels_of(alert)) for alert in plan.alerts),
         )
         if changes:
             self._store.write(self._epoch, changes)
+        self._alerted |= {alert.key for alert in plan.alerts}
         for event in plan.events:
             log.info(event.kind, subject=event.subject, why=event.why, **event.data)
+        for alert in plan.alerts:
+            log.info("alert", alert=alert.key, title=alert.title)
         again = self._actor.act(plan, snapshot, self._epoch)
         return RoundResult(plan=plan, again=again)
