@@ -342,11 +342,16 @@ def _first_hour(life: _Life) -> tuple[Standing, str]:
 
 
 def _by_reading(life: _Life, charges: Sequence[_Charges]) -> str:
-    readings = {charge.reading for charge in charges}
-    if Reading.IN_EFFECT not in readings or readings & {Reading.NEITHER, Reading.UNKNOWN}:
+    """Hours whose price in effect is not known, or that the feed lacks, count as the ledger's."""
+    if all(charge.reading is not Reading.IN_EFFECT for charge in charges):
         return ""
-    off = life.feed_usd_micros - sum(charge.in_effect_usd_micros or 0 for charge in charges)
-    if abs(off) > life.coarse_usd_micros + _start_usd_micros(life.dearest_usd_micros_hour):
+    extra = sum(
+        charge.in_effect_usd_micros - hour.ledger_usd_micros
+        for hour, charge in zip(life.covered, charges, strict=True)
+        if charge.in_effect_usd_micros is not None
+    )
+    off = abs(life.difference_usd_micros - extra)
+    if off > life.coarse_usd_micros + _start_usd_micros(life.dearest_usd_micros_hour):
         return ""
     return "charged by the second at the price in effect; the ledger books each hour's first price"
 

@@ -172,6 +172,11 @@ def test_an_estimate_explains_only_that_the_ledger_has_more(
     assert ("marked estimated" in found.why) is (standing is Standing.EXPLAINED)
 
 
+def test_no_start_explains_that_nothing_is_charged() -> None:
+    found = only(compare([row(0, 160_000, 0)], [lived(100, 160_000)], NOW))
+    assert found.standing is Standing.DIFFERS
+
+
 # -- AWS's two texts ---------------------------------------------------------------------------
 
 # 0.16 USD an hour, and 0.32 from the middle of the second hour on.
@@ -214,6 +219,30 @@ def test_a_bill_at_the_price_in_effect(second_hour: list[Row]) -> None:
         "AWS charges the price in effect, by the second (1 hour in which it changed): the ledger"
         " books the price at the start of each instance-hour"
     )
+
+
+def test_the_price_in_effect_explains_no_hour_that_is_missing() -> None:
+    rows = [row(HOUR_S, 160_000, 240_000), row(2 * HOUR_S, 320_000, 320_000)]
+    found = compare(rows, [THREE_HOURS], NOW, quotes=RISING)
+    assert only(found).readings == (Reading.IN_EFFECT, Reading.SAME)
+    assert (only(found).standing, found.unexplained_usd_micros) == (Standing.DIFFERS, 80_000)
+    assert only(found).why == "the feed has nothing for 1 of its 3 hours"
+
+
+def test_an_hour_whose_prices_nobody_read_hinders_no_explanation() -> None:
+    quotes = {a_pool(): (a_quote(HOUR_S, 160_000), a_quote(1.5 * HOUR_S, 320_000))}
+    rows = [row(0, 160_000, 160_000), row(HOUR_S, 160_000, 240_000)]
+    found = only(compare(rows, [lived(2 * HOUR_S, 160_000, 160_000)], NOW, quotes=quotes))
+    assert found.readings == (Reading.UNKNOWN, Reading.IN_EFFECT)
+    assert found.standing is Standing.EXPLAINED
+
+
+def test_in_a_part_of_an_hour_the_start_takes_seconds_away() -> None:
+    """0.16 USD an hour, and 0.24 after a quarter; it lived for half an hour, and ran 100 s late."""
+    quotes = {a_pool(): (a_quote(-DAY_S, 160_000), a_quote(900, 240_000))}
+    rows = [row(100, 160_000, 1700 * 160_000 // HOUR_S)]
+    found = only(compare(rows, [lived(1800, 160_000)], NOW, quotes=quotes))
+    assert found.readings == (Reading.HOUR_START,)
 
 
 def test_a_bill_by_neither_text_is_found() -> None:
@@ -311,6 +340,18 @@ def test_files_that_were_not_read_are_awaited() -> None:
     assert only(found).standing is Standing.AWAITED
 
 
+def test_however_far_files_were_read_the_last_day_may_lack_some() -> None:
+    now = at(3 * HOUR_S)
+    found = compare([], [lived(HOUR_S, 160_000)], now, whole_until=now)
+    assert only(found).standing is Standing.AWAITED
+
+
+def test_a_row_a_little_before_its_hour_is_of_that_hour() -> None:
+    rows = [row(-1, 160_000, 160_000), row(HOUR_S - 1, 160_000, 160_000)]
+    found = compare(rows, [lived(2 * HOUR_S, 160_000, 160_000)], NOW)
+    assert len(only(found).readings) == 2
+
+
 # -- what one side does not know ---------------------------------------------------------------
 
 
@@ -350,6 +391,11 @@ def test_a_charge_after_the_end_is_found() -> None:
 def test_a_difference_of_time_is_told_in_seconds(charge: int, told: str) -> None:
     found = compare([row(0, 160_000, charge)], [lived(HOUR_S, 160_000)], NOW)
     assert only(found).why == f"the feed charges for some {told}"
+
+
+def test_a_price_that_differs_only_in_the_digits_that_are_printed_is_no_other_price() -> None:
+    found = compare([row(0, 160_000, 80_000, coarse=500)], [lived(HOUR_S, 160_400)], NOW)
+    assert only(found).why == "the feed charges for some 1809 s less"
 
 
 def test_what_ran_on_demand_or_was_never_seen_is_told_and_not_compared() -> None:
