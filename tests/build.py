@@ -41,12 +41,15 @@ from spotrunner.core.model import (
 )
 from spotrunner.core.plan import Plan
 from spotrunner.core.policy.named import policies
+from spotrunner.core.purse import UNBOUNDED, Balance, Cap, Purse, Scope
 from spotrunner.core.states import AttemptState, JobState
 
 T0 = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 JOB = "digits-7f3a"
 INSTALLATION = "inst-1234"
 SPOT, ON_DEMAND = 160_000, 526_000
+# An hour of the address, and of 100 GiB of gp3 in us-east-1 at 0.08 USD a month of 720 hours.
+EXTRAS = 5_000 + 11_112
 
 
 def at(seconds: float) -> dt.datetime:
@@ -103,6 +106,15 @@ OFFERS = (
     an_offer("us-east-1b", price=170_000),
     an_offer("eu-west-1a", price=180_000, dearest=580_000),
 )
+
+
+def a_purse(left: int | None) -> Purse:
+    """One cap that leaves so much; None: no cap."""
+    if left is None:
+        return UNBOUNDED
+    cap = Cap(scope=Scope.JOB, name=JOB, usd_micros=max(0, left))
+    reserved = max(0, -left)
+    return Purse(balances=(Balance(cap=cap, accrued_usd_micros=0, reserved_usd_micros=reserved),))
 
 
 # -- jobs and attempts -------------------------------------------------------------------------
@@ -280,8 +292,8 @@ def an_order(attempt: Attempt, *, n: int = 1, epoch: int = 1, **changes: Any) ->
     )
 
 
-def a_command(verb: CommandVerb, job: str = JOB, id: int = 1) -> Command:
-    return Command(id=id, at=T0, job_id=job, verb=verb)
+def a_command(verb: CommandVerb, job: str = JOB, id: int = 1, **changes: Any) -> Command:
+    return Command(id=id, at=T0, job_id=job, verb=verb, **changes)
 
 
 # -- all of it ---------------------------------------------------------------------------------
@@ -371,6 +383,7 @@ def applied(snapshot: Snapshot, plan: Plan, *, now_s: float | None = None) -> Sn
         jobs=tuple(jobs.values()),
         attempts=tuple(sorted(attempts.values(), key=lambda a: (a.job_id, a.generation))),
         refusals=(*snapshot.refusals, *plan.refusals),
+        alerted=snapshot.alerted | {alert.key for alert in plan.alerts},
         commands=tuple(command for command in snapshot.commands if command.id not in done),
     )
 

@@ -20,7 +20,7 @@ from spotrunner.core.money import accrued, usd
 from spotrunner.core.purse import Balance, Scope
 from spotrunner.core.retire import serves
 from spotrunner.core.states import JobState
-from spotrunner.core.windows import local_day, midnight
+from spotrunner.core.windows import local_day, midnight, next_clock
 
 _DAY = dt.timedelta(days=1)
 # A pace that was measured over less than this tells nothing of the night.
@@ -113,8 +113,8 @@ def _of_caps(draft: Draft, job: Job, rules: AlertRules) -> None:
 
 def _crossed(draft: Draft, balance: Balance, rules: AlertRules) -> int | None:
     """The highest share that is spent, unless it or a higher one was told."""
-    share = 100 * balance.accrued_usd_micros / balance.cap.usd_micros
-    crossed = [percent for percent in rules.percents if share >= percent]
+    spent, cap = balance.accrued_usd_micros, balance.cap.usd_micros
+    crossed = [percent for percent in rules.percents if 100 * spent >= percent * cap]
     told = [p for p in rules.percents if _cap_key(balance, p) in draft.snapshot.alerted]
     return crossed[-1] if crossed and crossed[-1] > max(told, default=0) else None
 
@@ -130,11 +130,7 @@ def _tell_cap(draft: Draft, job: Job, balance: Balance, percent: int) -> None:
         f"{usd(balance.accrued_usd_micros)} spent, {usd(balance.reserved_usd_micros)} reserved,"
         f" {usd(max(0, balance.left_usd_micros))} left"
     )
-    command = (
-        f"spotrunner extend {job.id} --budget USD"
-        if cap.scope is Scope.JOB
-        else "spotrunner budget"
-    )
+    command = _cap_command(job, cap.scope.value)
     title = f"{percent} % of {cap} is spent"
     if cap.scope is Scope.JOB:
         title = f"{job.id}: {title}"
@@ -145,7 +141,7 @@ def _tell_last_steps(draft: Draft, job: Job) -> None:
     for event in draft.events:
         if event.kind == "last-step" and event.job_id == job.id:
             title = f"{job.id} stops: its cap is reached"
-            command = f"spotrunner extend {job.id} --budget USD"
+            command = _cap_command(job, event.data.get("scope"))
             attempt = draft.attempts[event.subject]
             key = f"{event.subject}/last-step/{attempt.paid_until.isoformat()}"
             _tell(draft, job, AlertKind.CAP, key, title, event.why, command)
@@ -158,8 +154,9 @@ def _of_forecast(draft: Draft, job: Job) -> None:
     if found.cap is not None and found.cap_at is not None:
         title = f"{job.id} will reach its cap at {_clock(found.cap_at)}"
         why = f"{found.cap} ends with {100 * (found.cap_progress or 0):.0f} % done"
-        command = f"spotrunner extend {job.id} --budget USD"
-        key = f"{job.id}/forecast/{found.cap.scope.value}/{found.cap.usd_micros}"
+        command = _cap_command(job, found.cap.scope.value)
+        day = found.cap.day or "all"
+        key = f"{job.id}/forecast/{found.cap.scope.value}/{day}/{found.cap.usd_micros}"
         _tell(draft, job, AlertKind.FORECAST, key, title, why, command)
     deadline_at = job.spec.deadline_at
     if deadline_at is not None and found.done_at > deadline_at:
@@ -206,7 +203,10 @@ def _of_day(draft: Draft, rules: AlertRules) -> None:
     tz, minute = draft.snapshot.caps.tz, rules.summary_min
     today = local_day(tz, draft.now)
     day = today - _DAY
-    if minute is None or draft.now < midnight(tz, today) + dt.timedelta(minutes=minute):
+    if minute is None:
+        return
+    # By the clock: where it changes on this day, minutes since midnight tell another time.
+    if draft.now < next_clock(minute, tz, midnight(tz, today) - dt.timedelta(seconds=1)):
         return
     spent, on_demand = _spent_on(draft, day)
     if spent == 0:
@@ -279,6 +279,13 @@ def _cost(draft: Draft, job: Job) -> str:
     spent = usd(sum(accrued(attempt, draft.now) for attempt in draft.of(job.id)))
     budget = job.spec.budget_usd_micros
     return f"{spent} so far" + (f" of {usd(budget)}" if budget is not None else "")
+
+
+def _cap_command(job: Job, scope: object) -> str:
+    """What bounds other jobs too is not raised with one of them."""
+    if scope == Scope.JOB.value:
+        return f"spotrunner extend {job.id} --budget USD"
+    return "spotrunner budget"
 
 
 def _command(job: Job) -> str:

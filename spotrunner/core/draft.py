@@ -97,9 +97,11 @@ class Draft:
 
     def purse(self, job: Job, ahead_s: int | None = None) -> Purse:
         """What the job's caps leave beyond everything accrued and reserved, for payments of the
-        next `ahead_s` seconds (of its next step, unless told)."""
-        ahead_s = self.step_s(job) + self.limits.boot_slack_s if ahead_s is None else ahead_s
-        return self._books.purse(job, self.now + dt.timedelta(seconds=ahead_s))
+        next `ahead_s` seconds (of its next step, unless told). Both a launch and its timer may
+        be late."""
+        ahead_s = self.step_s(job) if ahead_s is None else ahead_s
+        until = self.now + dt.timedelta(seconds=ahead_s + 2 * self.limits.boot_slack_s)
+        return self._books.purse(job, until)
 
     @property
     def books(self) -> Books:

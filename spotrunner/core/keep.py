@@ -12,8 +12,8 @@ import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.model import Attempt, Job, Phase
-from spotrunner.core.money import HOUR_S, dearest_usd_micros_hour, seconds_between, usd
-from spotrunner.core.purse import Purse
+from spotrunner.core.money import HOUR_S, dearest_usd_micros_hour, late_s, seconds_between, usd
+from spotrunner.core.purse import Payment, Purse, Scope
 from spotrunner.core.retire import is_superseded
 from spotrunner.core.states import AttemptState
 from spotrunner.core.windows import NEVER, closes_at
@@ -74,15 +74,22 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
     wanted_s = int((until - attempt.paid_until).total_seconds())
     if wanted_s <= 0:
         return  # it is paid to the end of the window
-    purse = draft.purse(job, seconds_between(draft.now, until) + draft.limits.boot_slack_s)
+    purse = draft.purse(job, seconds_between(draft.now, until))
     traffic = _traffic_usd_micros_hour(draft, attempt)
-    rate = dearest_usd_micros_hour(attempt) + traffic
-    # What is paid ends a little later than `paid_until`: core/money.bill_end.
-    begin = attempt.paid_until + _s(draft.limits.boot_slack_s)
     reserved = _traffic_reserved(draft, attempt, attempt.paid_until, traffic)
-    pays_s = purse.pays_s(begin, wanted_s, rate, reserved - attempt.traffic_reserved_usd_micros)
+    payment = Payment(
+        # What is paid ends a little later than `paid_until`: core/money.bill_end.
+        begin=attempt.paid_until + _s(draft.limits.boot_slack_s),
+        wanted_s=wanted_s,
+        usd_micros_hour=dearest_usd_micros_hour(attempt),
+        launched_at=attempt.launched_at or attempt.intent_at,
+        moved_usd_micros=reserved - attempt.traffic_reserved_usd_micros,
+        moved_usd_micros_hour=traffic,
+        late_s=late_s(attempt, draft.limits),
+    )
+    pays_s = purse.pays_s(payment)
     if pays_s < min(wanted_s, draft.limits.boot_allowance_s):
-        _say_last_step(draft, attempt, purse, begin, wanted_s, rate)
+        _say_last_step(draft, attempt, purse, payment)
         return
     paid_until = attempt.paid_until + _s(pays_s)
     # Should it have been told that this was the last step, it no longer is.
@@ -118,18 +125,18 @@ def _traffic_reserved(
     return max(attempt.traffic_reserved_usd_micros, attempt.traffic_usd_micros + ahead)
 
 
-def _say_last_step(
-    draft: Draft, attempt: Attempt, purse: Purse, begin: dt.datetime, wanted_s: int, rate: int
-) -> None:
+def _say_last_step(draft: Draft, attempt: Attempt, purse: Purse, payment: Payment) -> None:
     """Said once a figure: `end_detail` remembers it, and is the reason when it ends by it."""
-    cap = purse.bound_by(begin, wanted_s, rate)
-    left = purse.left_usd_micros or 0
+    balance = purse.bound_by(payment) if purse.priced else None
+    cap, left = (balance.cap, balance.left_usd_micros) if balance else ("the budget", 0)
     why = (
-        f"{cap or 'the budget'} leaves {usd(max(0, left))}, which pays no further step:"
+        f"{cap} leaves {usd(max(0, left))}, which pays no further step:"
         f" it stops with a checkpoint before {attempt.paid_until:%H:%M:%S}"
     )
     if attempt.end_detail != why:
-        draft.mark(dataclasses.replace(attempt, end_detail=why), "last-step", why)
+        scope = balance.cap.scope.value if balance else Scope.JOB.value
+        told = dataclasses.replace(attempt, end_detail=why)
+        draft.mark(told, "last-step", why, scope=scope)
 
 
 def _s(seconds: int) -> dt.timedelta:

@@ -10,7 +10,7 @@ from spotrunner.core.charges import extras_usd_micros_hour, transfer_usd_micros
 from spotrunner.core.hazard import Hazards, run_hours
 from spotrunner.core.model import JobSpec, Limits, Market, Offer, Pool, Quote, Refusal, Refused
 from spotrunner.core.money import HOUR_S, price_at, start_s, usd
-from spotrunner.core.purse import Purse
+from spotrunner.core.purse import ROUNDED_USD_MICROS, Payment, Purse
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Candidate
 
@@ -141,19 +141,28 @@ def first_step_s(
 ) -> int:
     """The first paid step of a launch: a full one, or what the caps pay of it beside bringing the
     data. The late start of its timer is paid on top."""
-    pays_s = purse.pays_s(
-        now,
-        step_s + limits.boot_slack_s,
-        rate_usd_micros_hour(spec, offer),
-        move_usd_micros(spec, offer.pool.region),
+    wanted_s = step_s + limits.boot_slack_s
+    return purse.pays_s(start_payment(spec, offer, now, wanted_s, limits)) - limits.boot_slack_s
+
+
+def start_payment(
+    spec: JobSpec, offer: Offer, now: dt.datetime, wanted_s: int, limits: Limits
+) -> Payment:
+    """Of a launch now, and of bringing its data."""
+    return Payment(
+        begin=now,
+        wanted_s=wanted_s,
+        usd_micros_hour=rate_usd_micros_hour(spec, offer),
+        launched_at=now,
+        moved_usd_micros=move_usd_micros(spec, offer.pool.region),
+        late_s=limits.boot_slack_s,
     )
-    return pays_s - limits.boot_slack_s
 
 
 def start_usd_micros(spec: JobSpec, offer: Offer, limits: Limits) -> int:
     """What a cap has to leave for a launch on this offer: a boot, and bringing the data."""
     boot = -(-rate_usd_micros_hour(spec, offer) * start_s(limits) // HOUR_S)
-    return boot + move_usd_micros(spec, offer.pool.region)
+    return boot + move_usd_micros(spec, offer.pool.region) + ROUNDED_USD_MICROS
 
 
 def within_budget(

@@ -146,6 +146,11 @@ def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
     return max(attempt.paid_until, timer) + dt.timedelta(seconds=limits.boot_slack_s)
 
 
+def late_s(attempt: Attempt, limits: Limits) -> int:
+    """How much later than it was wanted an attempt may have been launched, as far as we know."""
+    return limits.boot_slack_s if attempt.launched_at is None else 0
+
+
 def exposure(attempt: Attempt, limits: Limits, seen_at: dt.datetime | None = None) -> int:
     """The most that the attempt can come to: what a cap must hold.
 

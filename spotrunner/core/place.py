@@ -19,12 +19,14 @@ from spotrunner.core.market import (
     OVER_BUDGET,
     first_step_s,
     move_usd_micros,
+    start_payment,
     start_usd_micros,
 )
 from spotrunner.core.model import Attempt, EndReason, Job, Market, Offer, Pause, Phase
-from spotrunner.core.money import bill_end, dearest_usd_micros_hour, usd
+from spotrunner.core.money import bill_end, dearest_usd_micros_hour, late_s, start_s, usd
 from spotrunner.core.pause import halt, is_above_for_long
 from spotrunner.core.policy import Policies, Policy
+from spotrunner.core.purse import Payment
 from spotrunner.core.retire import serves, stands_still
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState, JobState, advance
@@ -72,8 +74,14 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
     until = draft.now + dt.timedelta(seconds=attempt.first_paid_s)
     more_s = int((until - attempt.paid_until).total_seconds())
     # The first sending may have launched it already, so this comes on top of what is reserved.
-    begin, rate = bill_end(attempt, draft.limits), dearest_usd_micros_hour(attempt)
-    if draft.purse(job, attempt.first_paid_s).pays_s(begin, more_s, rate) < more_s:
+    payment = Payment(
+        begin=bill_end(attempt, draft.limits),
+        wanted_s=more_s,
+        usd_micros_hour=dearest_usd_micros_hour(attempt),
+        launched_at=attempt.intent_at,
+        late_s=late_s(attempt, draft.limits),
+    )
+    if draft.purse(job, attempt.first_paid_s).pays_s(payment) < more_s:
         return
     renewed = dataclasses.replace(attempt, paid_until=until)
     draft.update(renewed)
@@ -229,11 +237,13 @@ def _pause_on_budget(draft: Draft, job: Job, offer: Offer) -> None:
         _wait(draft, job, "the budget is reserved for an attempt that is still ending")
         return
     need = start_usd_micros(job.spec, offer, draft.limits)
-    tightest = draft.purse(job).tightest
-    assert tightest is not None, "nothing is over budget where there is none"
-    cap, left = tightest.cap, max(0, tightest.left_usd_micros)
+    purse, least_s = draft.purse(job), start_s(draft.limits)
+    payment = start_payment(job.spec, offer, draft.now, least_s, draft.limits)
+    bound = purse.bound_by(payment) or purse.tightest
+    assert bound is not None, "nothing is over budget where there is none"
+    cap, left = bound.cap, max(0, bound.left_usd_micros)
     why = (
-        f"{cap} has {usd(tightest.accrued_usd_micros)} spent and {usd(left)} left, and a first step"
+        f"{cap} has {usd(bound.accrued_usd_micros)} spent and {usd(left)} left, and a first step"
         f" on {offer.pool} needs {usd(need)} in reserve"
     )
     halt(draft, job, Pause.BUDGET, why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,17 +18,20 @@ from spotrunner.core.ledger import entries
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.money import (
     HOUR_S,
+    MINIMUM_S,
     accrued,
     bill_end,
     exposure_until,
     is_priced,
+    late_s,
+    seconds_between,
     usd,
 )
 from spotrunner.core.windows import local_day, midnight
 
 _DAY = dt.timedelta(days=1)
-# An instance and what is billed beside it are rounded up each for itself.
-_ROUNDED_USD_MICROS = 2
+# An instance and what is billed beside it are rounded up each for itself, at each midnight too.
+ROUNDED_USD_MICROS = 2
 
 
 class Scope(str, enum.Enum):
@@ -97,50 +101,70 @@ class Purse:
             return 0
         return self.tightest.left_usd_micros if self.tightest else None
 
-    def pays_s(
-        self, begin: dt.datetime, wanted_s: int, usd_micros_hour: int, at_once_usd_micros: int = 0
-    ) -> int:
-        """How many of the `wanted_s` seconds from `begin` on can be paid at this price, beside
-        `at_once_usd_micros` that are due at the beginning."""
+    def pays_s(self, payment: Payment) -> int:
+        """How many of the seconds that it wants can be paid."""
         if not self.balances:
-            return wanted_s
-        assert usd_micros_hour > 0, "what has no price cannot be paid for"
+            return payment.wanted_s
         if not self.priced:
             return 0
-        parts = (
-            _pays_s(each, begin, wanted_s, usd_micros_hour, at_once_usd_micros)
-            for each in self.balances
-        )
-        return max(0, min(parts))
+        assert payment.usd_micros_hour > 0, "what has no price cannot be paid for"
+        return max(0, min(_pays_s(each, payment) for each in self.balances))
 
-    def bound_by(self, begin: dt.datetime, wanted_s: int, usd_micros_hour: int) -> Cap | None:
-        """The cap that pays the least of it; None where all pay everything."""
-        paid = {
-            each.cap: _pays_s(each, begin, wanted_s, usd_micros_hour, 0) for each in self.balances
-        }
-        least = min(paid, key=lambda cap: paid[cap], default=None)
-        return least if least is not None and paid[least] < wanted_s else None
+    def bound_by(self, payment: Payment) -> Balance | None:
+        """Under the cap that pays the least of it; None where all pay everything."""
+        paid = [(_pays_s(each, payment), each) for each in self.balances]
+        pays_s, least = min(paid, key=lambda it: it[0], default=(payment.wanted_s, None))
+        return least if pays_s < payment.wanted_s else None
 
 
 UNBOUNDED = Purse()
 
 
-def _pays_s(
-    balance: Balance, begin: dt.datetime, wanted_s: int, usd_micros_hour: int, at_once: int
+@dataclass(frozen=True, kw_only=True)
+class Payment:
+    """`wanted_s` seconds from `begin` on, with what is due for bytes between regions: at once, and
+    an hour. Bytes are booked on the day of the launch, `launched_at`. What is only launched may
+    begin `late_s` later, and so on another day; EC2 charges it a minute at the least."""
+
+    begin: dt.datetime
+    wanted_s: int
+    usd_micros_hour: int
+    launched_at: dt.datetime
+    moved_usd_micros: int = 0
+    moved_usd_micros_hour: int = 0
+    late_s: int = 0
+
+
+def _pays_s(balance: Balance, payment: Payment) -> int:
+    if balance.cap.begin is not None and balance.cap.end is not None:
+        return _day_pays_s(balance, payment, balance.cap.begin, balance.cap.end)
+    left = balance.left_usd_micros - ROUNDED_USD_MICROS - payment.moved_usd_micros
+    usd_micros_hour = payment.usd_micros_hour + payment.moved_usd_micros_hour
+    return min(payment.wanted_s, max(0, left * HOUR_S // usd_micros_hour))
+
+
+def _day_pays_s(
+    balance: Balance, payment: Payment, midnight: dt.datetime, next_midnight: dt.datetime
 ) -> int:
-    cap, left = balance.cap, balance.left_usd_micros
-    wait_s = 0
-    if cap.begin is not None and cap.end is not None:
-        first_s = (cap.begin - begin).total_seconds()
-        if first_s >= wanted_s or begin >= cap.end:
-            return wanted_s  # another day pays for all of it
-        wait_s = max(0, int(first_s))
-        in_day_s = int((cap.end - begin).total_seconds()) - wait_s
-    else:
-        in_day_s = wanted_s
-    left -= _ROUNDED_USD_MICROS + (at_once if wait_s == 0 else 0)
-    pays_s = max(0, left * HOUR_S // usd_micros_hour)
-    return wanted_s if pays_s >= min(in_day_s, wanted_s - wait_s) else wait_s + pays_s
+    """The day has to pay for what may lie in it; before and after that others do."""
+    left = balance.left_usd_micros - 2 * ROUNDED_USD_MICROS
+    late = dt.timedelta(seconds=payment.late_s)
+    if midnight - late <= payment.launched_at < next_midnight:
+        hourly = -(-payment.moved_usd_micros_hour * payment.wanted_s // HOUR_S)
+        moved = payment.moved_usd_micros + hourly
+        if moved > max(0, left):
+            return 0
+        left -= moved
+    first_s = (midnight - late - payment.begin).total_seconds()
+    if first_s >= payment.wanted_s or payment.begin >= next_midnight:
+        return payment.wanted_s
+    before_s = max(0, int(first_s))
+    in_day_s = math.ceil((next_midnight - payment.begin).total_seconds()) - before_s
+    pays_s = max(0, left * HOUR_S // payment.usd_micros_hour)
+    if payment.late_s and pays_s < MINIMUM_S:
+        pays_s = 0
+    is_all = pays_s >= min(in_day_s, payment.wanted_s - before_s)
+    return payment.wanted_s if is_all else before_s + pays_s
 
 
 # -- balances ----------------------------------------------------------------------------------
@@ -283,11 +307,17 @@ class Books:
             sums.accrued += sign * final
             sums.exposed += sign * final
             return
-        seen_at = self._seen_at(attempt)
-        end = bill_end(attempt, self._limits)
-        end = end if seen_at is None else max(end, seen_at)
         sums.accrued += sign * _within(cap, attempt, lambda at: accrued(attempt, at), self._now)
-        sums.exposed += sign * _within(cap, attempt, lambda at: exposure_until(attempt, at), end)
+        sums.exposed += sign * self._exposed(cap, attempt)
+
+    def _exposed(self, cap: Cap, attempt: Attempt) -> int:
+        seen_at, end = self._seen_at(attempt), bill_end(attempt, self._limits)
+        end = end if seen_at is None else max(end, seen_at)
+        late = dt.timedelta(seconds=late_s(attempt, self._limits))
+        if late and cap.begin is not None and cap.end is not None:
+            return _launched_by_then(attempt, cap.begin, cap.end, end, late)
+        within = _within(cap, attempt, lambda at: exposure_until(attempt, at), end)
+        return within + _rounded(cap.begin, attempt, end)
 
     def _final(self, cap: Cap, attempt: Attempt) -> int:
         if cap.day is None or cap.begin is None:
@@ -310,6 +340,31 @@ def _within(
     if cap.begin is None or cap.end is None:
         return so_far(end)
     return so_far(min(end, cap.end)) - so_far(min(end, cap.begin))
+
+
+def _launched_by_then(
+    attempt: Attempt,
+    midnight: dt.datetime,
+    next_midnight: dt.datetime,
+    end: dt.datetime,
+    late: dt.timedelta,
+) -> int:
+    """EC2 has not said when it was launched, so its time may lie so much later: the most of it
+    that can be in this day."""
+    start = attempt.intent_at
+    in_day_s = seconds_between(max(start, midnight), min(end + late, next_midnight))
+    if in_day_s <= 0:
+        return 0
+    seconds = min(in_day_s, seconds_between(start, end))
+    most = exposure_until(attempt, start + dt.timedelta(seconds=seconds))
+    return most + _rounded(midnight, attempt, end + late)
+
+
+def _rounded(midnight: dt.datetime | None, attempt: Attempt, end: dt.datetime) -> int:
+    """A day's part is a difference of two bills: as prices come to be known, their roundings move
+    by this much."""
+    start = attempt.launched_at or attempt.intent_at
+    return ROUNDED_USD_MICROS if midnight is not None and start < midnight < end else 0
 
 
 def days(

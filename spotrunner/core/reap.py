@@ -86,7 +86,7 @@ def _adopted(draft: Draft, instance: Instance, job: Job, attempt_id: str) -> Att
         paid_until=draft.now + dt.timedelta(seconds=stop_s),
         # What it was paid for before is not known. It may not hear us, and no order ever pays for
         # more than a step ahead: so much is reserved until it has ended.
-        first_paid_s=age_s + draft.limits.step_s,
+        first_paid_s=age_s + draft.step_s(job),
         step_before=draft.head_step(job.id),
         extras_usd_micros_hour=extras_usd_micros_hour(instance.pool.region, job.spec.disk_gib),
         instance_id=instance.id,

@@ -73,7 +73,7 @@ def _obey_users(draft: Draft) -> None:
 
 
 def _cancel(draft: Draft, job: Job, _: Command) -> None:
-    cancelled = advance(job, JobState.CANCELLED, reason="cancelled by the user")
+    cancelled = advance(job, JobState.CANCELLED, pause=None, reason="cancelled by the user")
     draft.mark(cancelled, "cancelled", "the user asked for it")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import random
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ from spotrunner.core.states import AttemptState, JobState, advance
 from tests.build import INSTALLATION, JOB, OFFERS, T0, a_head, a_job, a_request
 
 HOUR = dt.timedelta(hours=1)
+# An hour of the address, and of 100 GiB of gp3 at 0.08 and 0.088 USD a month of 720 hours.
+EXTRAS = {"us-east-1": 5_000 + 100 * 80_000 / 720, "eu-west-1": 5_000 + 100 * 88_000 / 720}
 # Listings show a new instance within this, and an ended one for an hour.
 MOST_LAG_S = 800
 _WORDS = (Phase.BOOT, Phase.READY, *[Phase.TRAIN] * 8, Phase.HANDOVER, Phase.IDLE, Phase.UNPAID)
@@ -168,14 +171,16 @@ class Rounds:
         attempt = self.attempts[machine.attempt]
         market = attempt.offer.market
         end = machine.ended_at
-        if end is not None and is_free(market, machine.launched_at, end, machine.ended_by):
-            return 0
         until = self.now if end is None else end
+        seconds = max(60, int((until - machine.launched_at).total_seconds()))
+        extras = math.ceil(seconds * EXTRAS[machine.offer_pool.region] / 3600)
+        if end is not None and is_free(market, machine.launched_at, end, machine.ended_by):
+            return extras
         hours = int((until - machine.launched_at) / HOUR) + 1
         prices = [
             self._price(machine.offer_pool, machine.launched_at + n * HOUR) for n in range(hours)
         ]
-        return billed(int((until - machine.launched_at).total_seconds()), prices, 0)
+        return extras + billed(seconds, prices, 0)
 
     def _price(self, pool: Pool, at: dt.datetime) -> int:
         return [q for q in self.quotes[pool] if q.at <= at][-1].price_usd_micros_hour

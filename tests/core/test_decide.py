@@ -24,6 +24,7 @@ from spotrunner.core.model import (
 from spotrunner.core.money import exposure
 from spotrunner.core.states import AttemptState, JobState
 from tests.build import (
+    EXTRAS,
     JOB,
     OFFERS,
     a_command,
@@ -282,4 +283,6 @@ def test_an_offer_below_every_price_is_still_bounded_by_its_dearest() -> None:
     offers = [*OFFERS, an_offer("us-east-1c", price=1)]
     (launch,) = decided(a_snapshot(offers=offers)).launches
     limits = a_snapshot().limits
-    assert exposure(launch.attempt, limits) == 526_000 * (1800 + 120) // 3600 + 1
+    assert exposure(launch.attempt, limits) == sum(
+        -(-usd_micros_hour * (1800 + 120) // 3600) for usd_micros_hour in (526_000, EXTRAS)
+    )

@@ -10,6 +10,7 @@ from spotrunner.core.draft import Draft
 from spotrunner.core.keep import keep
 from spotrunner.core.model import Attempt, Limits, Phase, Snapshot
 from spotrunner.core.money import billed, exposure
+from spotrunner.core.purse import ROUNDED_USD_MICROS
 from spotrunner.core.states import AttemptState
 from tests.build import (
     JOB,
@@ -46,7 +47,8 @@ def with_left(left: int, now_s: float = HALF, **changes: Any) -> Snapshot:
 
 
 def cost(seconds: int) -> int:
-    return billed(seconds, (), ON_DEMAND)
+    """With what the roundings of its two bills may come to."""
+    return billed(seconds, (), ON_DEMAND) + ROUNDED_USD_MICROS
 
 
 # -- when --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.build import (
     JOB,
     a_job,
     a_pool,
+    a_purse,
     a_refusal,
     a_report,
     a_spec,
@@ -55,7 +56,7 @@ def seen(
         attempts=attempts,
         reports={it.attempt: it for it in reports},
         step=step,
-        left_usd_micros=left,
+        purse=a_purse(left),
     )
     market = Outlook(now=at(now_s), limits=LIMITS, offers=offers, **(outlook or {}))
     return look(job, progress, market, on)

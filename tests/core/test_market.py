@@ -14,15 +14,16 @@ from spotrunner.core.market import (
     expected,
     horizon_h,
     move_usd_micros,
-    price_at,
     quota_family,
     spot_and_on_demand,
+    start_usd_micros,
     within_budget,
 )
-from spotrunner.core.model import DataSource, Limits, Market, Offer, Refusal, Refused
+from spotrunner.core.model import DataSource, JobSpec, Limits, Market, Offer, Refusal, Refused
+from spotrunner.core.money import price_at
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Candidate
-from tests.build import a_pool, a_quote, a_refusal, a_spec, an_offer, at
+from tests.build import EXTRAS, a_pool, a_purse, a_quote, a_refusal, a_spec, an_offer, at
 
 LIMITS = Limits()
 OFFERS = (
@@ -249,8 +250,8 @@ def test_of_equal_prices_the_zone_that_ec2_named_comes_first_while_it_is_news() 
         assert [c.offer.pool.zone[-1] for c in found if c.left_out is None] == zones
 
 
-# 900 s of boot and 120 s of slack at 0.526 USD an hour
-BOOT = -(-1020 * 526_000 // 3600)
+# 900 s of boot and 120 s of slack at 0.526 USD an hour, with disk and address, and the roundings
+BOOT = -(-1020 * (526_000 + EXTRAS) // 3600) + 2
 
 
 @pytest.mark.parametrize(
@@ -265,15 +266,39 @@ BOOT = -(-1020 * 526_000 // 3600)
 def test_what_the_budget_pays_no_boot_of_is_left_out(
     left: int | None, left_out: str | None
 ) -> None:
-    candidate = Candidate(offer=an_offer("us-east-1a"))
-    assert within_budget(candidate, left, LIMITS) == dataclasses.replace(
-        candidate, left_out=left_out
-    )
+    assert start_usd_micros(a_spec(), an_offer(), LIMITS) == BOOT
+    assert within(left, Candidate(offer=an_offer())).left_out == left_out
 
 
 def test_an_earlier_reason_stays() -> None:
     candidate = Candidate(offer=an_offer("us-east-1a"), left_out="cooling down")
-    assert within_budget(candidate, 0, LIMITS) == candidate
+    assert within(0, candidate) == candidate
+
+
+def test_the_start_that_is_asked_for_can_be_longer_than_a_boot() -> None:
+    longer = -(-(2700 + 120) * (526_000 + EXTRAS) // 3600) + 2
+    for left, is_left_out in ((longer, False), (longer - 1, True)):
+        found = within(left, Candidate(offer=an_offer()), least_s=2700)
+        assert (found.left_out is not None) is is_left_out
+
+
+def test_bringing_the_data_is_due_at_once() -> None:
+    """50 GB from another region at 0.02 USD each."""
+    far = DataSource(source="s3://d/x/", target="x", bytes=50 * 10**9, region="eu-west-1")
+    spec = a_spec(data=(far,))
+    assert start_usd_micros(spec, an_offer(), LIMITS) == BOOT + 1_000_000
+    for left, is_left_out in ((BOOT + 1_000_000, False), (BOOT + 999_999, True)):
+        found = within(left, Candidate(offer=an_offer()), spec)
+        assert (found.left_out is not None) is is_left_out
+
+
+def within(
+    left: int | None,
+    candidate: Candidate,
+    spec: JobSpec | None = None,
+    least_s: int = LIMITS.boot_allowance_s,
+) -> Candidate:
+    return within_budget(candidate, spec or a_spec(), a_purse(left), at(0), LIMITS, least_s)
 
 
 def test_only_what_still_cools_keeps_away() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,10 +9,8 @@ from hypothesis import strategies as st
 from spotrunner.core.model import EndedBy, Limits, Market
 from spotrunner.core.money import (
     accrued,
-    affordable_s,
     bill_end,
     billed,
-    cap_left,
     exposure,
     hour_index,
     is_free,
@@ -19,7 +19,7 @@ from spotrunner.core.money import (
     usd,
 )
 from spotrunner.core.states import AttemptState
-from tests.build import ON_DEMAND, SPOT, an_attempt, an_offer, at, pending
+from tests.build import ON_DEMAND, SPOT, an_attempt, at, pending
 
 LIMITS = Limits()
 prices = st.integers(1, 100_000_000)
@@ -88,10 +88,27 @@ def test_what_an_attempt_has_cost_so_far() -> None:
     assert accrued(ended, at(10**6)) == 77
 
 
+def test_disk_and_address_are_billed_beside_the_instance_and_bytes_once() -> None:
+    attempt = an_attempt(
+        launched_s=0,
+        extras_usd_micros_hour=16_112,
+        transfer_usd_micros=40_000,
+        traffic_usd_micros=5_000,
+    )
+    assert accrued(attempt, at(1800)) == SPOT // 2 + 16_112 // 2 + 40_000 + 5_000
+    assert accrued(attempt, at(3)) == -(-SPOT // 60) + -(-16_112 // 60) + 45_000, "a minute"
+    taken = dataclasses.replace(attempt, state=AttemptState.ENDED, ended_at=at(1800), free=True)
+    assert accrued(taken, at(9000)) == 16_112 // 2 + 45_000
+
+
 def test_on_demand_would_have_cost_the_same_time() -> None:
     attempt = an_attempt(1, AttemptState.ENDED, launched_s=0, ended_at=at(3600))
     assert on_demand_cost(attempt, at(9000)) == ON_DEMAND
     assert on_demand_cost(pending(), at(9000)) == 0
+    free = dataclasses.replace(
+        attempt, free=True, extras_usd_micros_hour=16_112, transfer_usd_micros=40_000
+    )
+    assert on_demand_cost(free, at(9000)) == ON_DEMAND + 16_112 + 40_000
 
 
 # -- reservations ------------------------------------------------------------------------------
@@ -115,6 +132,21 @@ def test_an_extension_moves_the_end_of_the_bill() -> None:
 def test_hours_with_a_known_price_count_with_it_the_rest_at_the_dearest() -> None:
     attempt = an_attempt(launched_s=0, paid_until_s=5400, hour_prices_usd_micros=(SPOT,))
     assert exposure(attempt, LIMITS) == SPOT + billed(1800 + 120, (), ON_DEMAND)
+
+
+def test_disk_address_and_bytes_are_reserved_with_it() -> None:
+    """Of the bytes, what has been paid for in advance or what came, whichever is more."""
+    attempt = an_attempt(
+        launched_s=0,
+        paid_until_s=3480,
+        extras_usd_micros_hour=16_112,
+        transfer_usd_micros=40_000,
+        traffic_usd_micros=5_000,
+        traffic_reserved_usd_micros=7_000,
+    )
+    assert exposure(attempt, LIMITS) == ON_DEMAND + 16_112 + 40_000 + 7_000
+    more = dataclasses.replace(attempt, traffic_usd_micros=9_000)
+    assert exposure(more, LIMITS) == exposure(attempt, LIMITS) + 2_000
 
 
 def test_what_outstays_its_time_counts_on() -> None:
@@ -150,44 +182,6 @@ def test_no_bill_is_above_its_reservation(
     longest_s = (bill_end(attempt, LIMITS) - at(launched_s)).total_seconds()
     bill = billed(min(lived_s, int(longest_s)), hours, price)
     assert bill <= exposure(attempt, LIMITS)
-
-
-# -- caps --------------------------------------------------------------------------------------
-
-
-def test_a_cap_holds_what_was_spent_and_what_is_reserved() -> None:
-    ended = an_attempt(1, AttemptState.ENDED, cost_usd_micros=100_000)
-    live = an_attempt(2)
-    left = cap_left(1_000_000, [ended, live], LIMITS, {})
-    assert left == 1_000_000 - 100_000 - exposure(live, LIMITS)
-    assert cap_left(None, [ended, live], LIMITS, {}) is None
-    overdue = {live.id: at(3605)}
-    assert cap_left(1_000_000, [ended, live], LIMITS, overdue) == 900_000 - ON_DEMAND
-
-
-def test_nothing_is_left_while_the_price_of_a_living_attempt_is_unknown() -> None:
-    unpriced = an_attempt(offer=an_offer(price=0, dearest=0))
-    assert cap_left(1_000_000, [unpriced], LIMITS, {}) == 0
-    ended = an_attempt(1, AttemptState.ENDED, offer=an_offer(price=0, dearest=0))
-    assert cap_left(1_000_000, [ended], LIMITS, {}) == 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("left", "wanted_s", "pays_s"),
-    [(None, 1800, 1800), (0, 1800, 0), (-5, 1800, 0), (526_000, 1800, 1800), (263_000, 9999, 1800)],
-)
-def test_a_cap_pays_whole_seconds_at_the_dearest_price(
-    left: int | None, wanted_s: int, pays_s: int
-) -> None:
-    assert affordable_s(left, ON_DEMAND, wanted_s) == pays_s
-
-
-@given(left=st.integers(0, 10**8), dearest=prices, wanted_s=st.integers(60, 10**5))
-def test_what_is_affordable_never_costs_more_than_is_left(
-    left: int, dearest: int, wanted_s: int
-) -> None:
-    pays_s = affordable_s(left, dearest, wanted_s)
-    assert pays_s < 60 or billed(pays_s, (), dearest) <= left
 
 
 @pytest.mark.parametrize(

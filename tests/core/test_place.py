@@ -21,6 +21,7 @@ from spotrunner.core.place import place
 from spotrunner.core.policy.named import policies
 from spotrunner.core.states import AttemptState, JobState
 from tests.build import (
+    EXTRAS,
     JOB,
     OFFERS,
     ON_DEMAND,
@@ -40,7 +41,14 @@ from tests.build import (
 )
 
 LIMITS = Limits()
-NEED = billed(900 + 120, (), ON_DEMAND)
+
+
+def needs(seconds: int) -> int:
+    """To run so long at the dearest price with disk and address, and for the roundings of both."""
+    return -(-(ON_DEMAND + EXTRAS) * seconds // 3600) + 2
+
+
+NEED = needs(900 + 120)
 
 
 def placed(snapshot: Snapshot) -> Draft:
@@ -201,7 +209,7 @@ def test_a_launch_the_cap_cannot_pay_the_boot_of_is_refused_with_the_number() ->
     assert not draft.plan().launches
     job = draft.jobs[JOB]
     assert (job.state, job.pause) == (JobState.PAUSED, Pause.BUDGET)
-    assert "needs 0.1490 USD in reserve" in job.reason
+    assert "needs 0.1536 USD in reserve" in job.reason
 
 
 def test_the_boot_allowance_is_enough_for_a_launch() -> None:
@@ -211,7 +219,7 @@ def test_the_boot_allowance_is_enough_for_a_launch() -> None:
 
 
 def test_near_the_cap_the_first_step_is_what_the_rest_pays() -> None:
-    (attempt,) = launched(budget(billed(1200 + 120, (), ON_DEMAND)))
+    (attempt,) = launched(budget(needs(1200 + 120)))
     assert attempt.first_paid_s == 1200
     assert attempt.paid_until == at(600 + 1200)
 
@@ -231,10 +239,18 @@ def test_a_budget_that_is_reserved_for_one_that_ends_is_waited_for() -> None:
     assert "still ending" in job.reason
 
 
-def test_a_pause_ends_when_the_money_is_there() -> None:
-    paused = a_job(JobState.PAUSED, pause=Pause.BUDGET, reason="too little", budget=NEED)
-    draft = placed(a_snapshot(jobs=[paused]))
-    assert draft.plan().launches
+def test_a_pause_ends_when_the_money_is_there_for_more_than_another_boot() -> None:
+    """A changeover and a whole step: what comes free by cents would be spent on boots alone."""
+    enough = needs(900 + 1800 + 120)
+
+    def of(budget: int) -> Draft:
+        paused = a_job(JobState.PAUSED, pause=Pause.BUDGET, reason="too little", budget=budget)
+        return placed(a_snapshot(jobs=[paused], offers=[an_offer()]))
+
+    assert not of(enough - 1).plan().launches
+    assert of(enough - 1).jobs[JOB].pause is Pause.BUDGET
+    draft = of(enough)
+    assert [launch.attempt.first_paid_s for launch in draft.plan().launches] == [1800]
     assert (draft.jobs[JOB].state, draft.jobs[JOB].pause) == (JobState.ACTIVE, None)
 
 
@@ -288,7 +304,7 @@ def test_it_is_sent_with_the_stored_bytes_and_fresh_money() -> None:
 def test_it_is_not_sent_again_when_the_cap_does_not_pay_the_later_start() -> None:
     stored = pending(paid_until_s=1800)
     reserved = exposure(stored, LIMITS)
-    more = billed(300, (), ON_DEMAND)
+    more = billed(300, (), ON_DEMAND) + 2
     for spare, sent in ((more, True), (more - 1, False)):
         jobs = [a_job(budget=reserved + spare)]
         assert bool(launched(a_snapshot(300, jobs=jobs, attempts=[stored]))) is sent

@@ -14,10 +14,11 @@ from spotrunner.core.model import (
     Phase,
     Snapshot,
 )
-from spotrunner.core.money import billed, exposure
+from spotrunner.core.money import bill_end, billed, exposure
 from spotrunner.core.reap import reap
 from spotrunner.core.states import AttemptState, JobState
 from tests.build import (
+    EXTRAS,
     INSTALLATION,
     JOB,
     ON_DEMAND,
@@ -26,6 +27,7 @@ from tests.build import (
     a_report,
     a_running_snapshot,
     a_snapshot,
+    a_spec,
     after,
     an_attempt,
     an_instance,
@@ -137,7 +139,16 @@ def test_an_orphan_is_terminated_after_five_minutes(now_s: float, ends: bool) ->
 def test_an_orphan_reserves_what_it_may_have_been_paid_for() -> None:
     """It ran for 500 s, and it may have an order for a whole step that we know nothing of."""
     orphan = adopted(a_snapshot(instances=[an_orphan()]))
-    assert exposure(orphan, Limits()) == billed(500 + 1800 + 120, (), ON_DEMAND)
+    seconds = 500 + 1800 + 120
+    assert exposure(orphan, Limits()) == billed(seconds, (), ON_DEMAND) + billed(
+        seconds, (), EXTRAS
+    )
+
+
+def test_one_that_is_paid_far_ahead_reserves_as_far() -> None:
+    jobs = [a_job(spec=a_spec(unattended_s=4 * 3600))]
+    orphan = adopted(a_snapshot(jobs=jobs, instances=[an_orphan()]))
+    assert bill_end(orphan, Limits()) == at(600 + 4 * 3600 + 120)
 
 
 def test_an_orphan_in_a_pool_without_a_price_is_booked_like_the_dearest_known() -> None:
