@@ -105,7 +105,7 @@ class _Jobs:
     def _offers(self, body: bytes, allow_late: bool) -> Json:
         file = submit.parse(body)
         spec = to_spec(file, None, self._deps.clock.now())
-        checked = check(self._deps, spec, allow_late)
+        checked = check(self._deps, spec, allow_late, file.raises_budget)
         if checked.wrong:
             raise errors.refused(checked.wrong)
         warnings = errors.plain_all((*file.warnings, *checked.warnings))

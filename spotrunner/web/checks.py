@@ -18,43 +18,49 @@ from typing import TypeVar
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.core.located import Problem
-from spotrunner.core.model import JobSpec, Market, Pool
-from spotrunner.core.money import HOUR_S, first_paid_s, start_s, usd
+from spotrunner.core.model import Job, JobSpec, Market, Pool
+from spotrunner.core.money import usd
+from spotrunner.core.purse import Purse
+from spotrunner.core.states import JobState
 from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Site, Unavailable
-from spotrunner.web import timing
+from spotrunner.web import caps, pricing, promise, timing
 from spotrunner.web.deps import Deps
 from spotrunner.web.sources import measured
 
 T = TypeVar("T")
 
-_CENT_USD_MICROS = 10_000
 NEEDS_NUMPY = frozenset({"planner"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """`wrong` refuses the job; `warnings` are what is not known, or does not help it. `spec` is the
-    job's, with where its data is and how much."""
+    job's, with where its data is and how much, and the budget that it is submitted with."""
 
     spec: JobSpec
     wrong: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-def check(deps: Deps, spec: JobSpec, allow_late: bool = False) -> Checked:
-    """With `allow_late` a deadline that cannot be met is a warning. Raises Unavailable when nothing
-    is wrong as far as is known, and none of the job's regions, or the bucket of its data, can be
-    asked now."""
-    return _Check(deps, spec, allow_late).all()
+def check(
+    deps: Deps, spec: JobSpec, allow_late: bool = False, raises_budget: bool = False
+) -> Checked:
+    """With `allow_late` a deadline that cannot be met is a warning; with `raises_budget` one that
+    the budget does not pay for raises it. Raises Unavailable when nothing is wrong as far as is
+    known, and none of the job's regions, or the bucket of its data, can be asked now."""
+    return _Check(deps, spec, allow_late, raises_budget).all()
 
 
 class _Check:
-    def __init__(self, deps: Deps, spec: JobSpec, allow_late: bool) -> None:
+    def __init__(self, deps: Deps, spec: JobSpec, allow_late: bool, raises_budget: bool) -> None:
         self._deps = deps
         self._spec = spec
         self._allow_late = allow_late
+        self._raises_budget = raises_budget
+        self._now = deps.clock.now()
         self._here = tuple(region for region in spec.regions if region in deps.regions)
-        self._offers = deps.outlook(self._here, spec.instance_types).offers
+        self._outlook = deps.outlook(self._here, spec.instance_types)
+        self._offers = self._outlook.offers
         # Why a region cannot be asked: nothing more is asked of it, since each call takes long.
         self._silent: dict[str, Unavailable] = {}
         self._barred: dict[str, NotAuthorized] = {}
@@ -67,10 +73,13 @@ class _Check:
             *self._sites(),
             *self._images(),
             *self._data(),
-            *self._budget(),
-            *self._bid(),
+            # first, since it may raise the budget
             *self._deadline(),
+            *self._caps(),
+            *self._bid(),
+            *self._price_limit(),
             *self._policy(),
+            *self._channels(),
             *self._barred_regions(),
         ]
         if self._silent and not wrong and len(self._silent) == len(self._here):
@@ -226,25 +235,24 @@ class _Check:
 
     # -- money ---------------------------------------------------------------------------------
 
-    def _budget(self) -> Iterator[Problem]:
-        """A start on the offer that needs the least in reserve, as core/place will count it; a
-        region that is silent may have a cheaper one."""
-        wanted = [offer for offer in self._offers if offer.market is self._spec.market]
-        least = min(wanted, key=lambda offer: offer.dearest_usd_micros_hour, default=None)
-        budget, limits = self._spec.budget_usd_micros, self._deps.limits
-        if least is None or budget is None or self._silent:
+    def _caps(self) -> Iterator[Problem]:
+        """A region that is silent may have a cheaper offer than those that are known."""
+        now, limits = self._now, self._deps.limits
+        start = caps.least_start(self._spec, self._offers, limits)
+        if start is None or self._silent:
             return
-        if first_paid_s(budget, least, limits) >= limits.boot_allowance_s:
-            return
-        need_s = start_s(limits)
-        # Up to a whole cent, so that the number named is surely enough.
-        per_cent = HOUR_S * _CENT_USD_MICROS
-        cents = -(-need_s * least.dearest_usd_micros_hour // per_cent)
-        yield Problem(
-            key="budget",
-            message=f"{usd(budget)} does not pay a start: the first {need_s} s on {least.pool}"
-            f" need {cents / 100:.2f} USD in reserve",
-        )
+        purse = self._purse()
+        yield from caps.never_paid(start, purse, self._deps.caps, now)
+        self._warnings += caps.not_now(start, purse, now)
+        if (short := caps.unattended(start, purse, now)) is not None:
+            self._warnings.append(short)
+
+    def _purse(self) -> Purse:
+        return caps.purse_of_new(self._deps, self._job())
+
+    def _job(self) -> Job:
+        spec = self._spec
+        return Job(id=spec.name, spec=spec, state=JobState.QUEUED, submitted_at=self._now)
 
     def _bid(self) -> Iterator[Problem]:
         """A bid below all prices would wait for ever, and nobody would say why."""
@@ -263,16 +271,27 @@ class _Check:
             message = f"{usd(bid)}/h is below the spot price of {len(above)} of {len(spot)} pools"
             self._warnings.append(Problem(key="max_price", message=message, hint=hint))
 
+    def _price_limit(self) -> Iterator[Problem]:
+        """On-demand prices stay where they are; those of spot are at most theirs."""
+        if self._spec.price_limit is None:
+            return
+        found = pricing.limited(self._spec, self._offers)
+        if found.refuses and not self._silent:
+            yield found.problems[0]
+        else:
+            self._warnings += found.problems
+
     # -- time ----------------------------------------------------------------------------------
 
     def _deadline(self) -> Iterator[Problem]:
-        now, limits = self._deps.clock.now(), self._deps.limits
+        now, limits = self._now, self._deps.limits
         if (past := timing.out_of_time(self._spec, now)) is not None:
             yield past
             return
         on_demand = [offer for offer in self._offers if offer.market is Market.ON_DEMAND]
         late = timing.late(self._spec, on_demand, now, limits)
         if late is None:
+            self._promise()
             return
         # A type without a price may be faster than those that have one.
         priced = {offer.pool.instance_type for offer in on_demand}
@@ -280,6 +299,17 @@ class _Check:
             self._warnings.append(dataclasses.replace(late, hint=""))
         else:
             yield late
+
+    def _promise(self) -> None:
+        """With `on_conflict: deadline` the budget becomes what the deadline needs."""
+        needed = promise.needs(self._job(), self._outlook)
+        if needed is None:
+            return
+        self._spec, told = promise.settled(self._spec, needed, self._raises_budget)
+        self._warnings += [told] if told is not None else []
+        self._warnings += promise.bound_elsewhere(self._spec, needed, self._purse())
+
+    # -- the rest ------------------------------------------------------------------------------
 
     def _policy(self) -> Iterator[Problem]:
         """Of another version, or of one that was installed without what the policy needs."""
@@ -293,6 +323,18 @@ class _Check:
                 message=f"the policy {name} needs numpy, which the daemon does not have",
                 hint="install it there: pip install 'spotrunner[planner]'",
             )
+
+    def _channels(self) -> Iterator[Problem]:
+        known = sorted(self._deps.channels)
+        for index, name in enumerate(self._spec.alerts):
+            if name not in known:
+                close = closest_name(name, known)
+                there = f"it has {', '.join(known)}" if known else "its settings name none"
+                yield Problem(
+                    key=f"alerts.{index}",
+                    message=f"the daemon has no channel {name}; {there}",
+                    hint=f"nearest: {close}" if close else "",
+                )
 
 
 def _result(answer: frozenset[Pool] | PortError) -> frozenset[Pool]:

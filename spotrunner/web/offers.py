@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spotrunner.core.look import Outlook, Progress, look
-from spotrunner.core.money import price_at
 from spotrunner.core.model import Job, JobSpec, Market, Pool, Refusal
+from spotrunner.core.money import price_at
 from spotrunner.core.policy import Choice
 from spotrunner.core.situation import Candidate, Situation
 from spotrunner.core.speed import speeds
 from spotrunner.core.states import JobState
 from spotrunner.core.tracked import RegionMarket
+from spotrunner.web.caps import purse_of_new
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json, when
 from spotrunner.web.views import usd
@@ -25,7 +26,7 @@ def table(deps: Deps, spec: JobSpec) -> Json:
     what is known of each region is."""
     outlook = deps.outlook(spec.regions, spec.instance_types)
     job = Job(id=spec.name, spec=spec, state=JobState.QUEUED, submitted_at=outlook.now)
-    situation = look(job, Progress(left_usd_micros=spec.budget_usd_micros), outlook)
+    situation = look(job, Progress(purse=purse_of_new(deps, job)), outlook)
     choice = deps.policies[spec.policy].choose(situation)
     # They were asked for just now: nobody waits a second time for a region that is silent.
     markets = deps.tracked(spec.regions, ())

@@ -1,14 +1,20 @@
-"""The keys of a job file that say at which price it would rather wait."""
+"""The keys of a job file that say at which price it would rather wait, and what that means where
+prices are as they are now."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from spotrunner.core.amounts import to_usd_micros, usd_problem
-from spotrunner.core.model import PriceLimit
+from spotrunner.core.located import Problem
+from spotrunner.core.market import is_too_dear
+from spotrunner.core.model import JobSpec, Market, Offer, PriceLimit
+from spotrunner.core.money import usd
 
 DEFAULT_AFTER_S = 600
 # A price that hangs around the limit must not start and stop the job.
@@ -80,3 +86,70 @@ def price_limit(pause: str | None, resume: str | None, after_s: int | None) -> P
         pause_usd_micros=to_usd_micros(most),
         resume_usd_micros=to_usd_micros(least),
     )
+
+
+# -- against the prices now --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited:
+    """What a price limit means for a job. `refuses`: with it the job would never run."""
+
+    problems: tuple[Problem, ...] = ()
+    refuses: bool = False
+
+
+def limited(spec: JobSpec, offers: Sequence[Offer]) -> Limited:
+    """Of a job with a limit."""
+    on_demand = [offer for offer in offers if offer.market is Market.ON_DEMAND]
+    if not on_demand:
+        return Limited()
+    if not any(is_too_dear(spec, offer) for offer in on_demand):
+        return Limited(problems=(_without_effect(spec),))
+    is_all_above = all(is_too_dear(spec, offer) for offer in on_demand)
+    least = min(on_demand, key=lambda offer: offer.price_usd_micros_hour)
+    if spec.market is Market.ON_DEMAND:
+        return Limited(problems=(_never(least),), refuses=True) if is_all_above else Limited()
+    found = []
+    spot = [offer for offer in offers if offer.market is Market.SPOT]
+    if is_all_above and spot and all(is_too_dear(spec, offer) for offer in spot):
+        found.append(_waits(min(spot, key=lambda offer: offer.price_usd_micros_hour)))
+    if is_all_above and spec.deadline_at is not None:
+        found.append(_no_rescue(least))
+    return Limited(problems=tuple(found))
+
+
+def _without_effect(spec: JobSpec) -> Problem:
+    why = "on-demand prices are never above it, and they do not change"
+    if spec.market is Market.SPOT:
+        why = "no spot price ever is above it, since EC2 charges at most the on-demand price"
+    return Problem(key="pause_above", message=f"it has no effect: {why}", hint="leave it out")
+
+
+def _never(least: Offer) -> Problem:
+    return Problem(
+        key="pause_above",
+        message="the job would never run: on-demand prices do not change, and the least is"
+        f" {_price(least)}",
+        hint="leave it out, or take spot (use_spot: true)",
+    )
+
+
+def _waits(least: Offer) -> Problem:
+    return Problem(
+        key="pause_above",
+        message=f"every offer is above it now, the least is {_price(least)}: the job waits until"
+        " one is at resume_below",
+    )
+
+
+def _no_rescue(least: Offer) -> Problem:
+    return Problem(
+        key="pause_above",
+        message=f"on-demand is above it ({_price(least)}) and so never taken: the deadline is"
+        " missed where spot does not suffice",
+    )
+
+
+def _price(offer: Offer) -> str:
+    return f"{usd(offer.price_usd_micros_hour)}/h on {offer.pool}"

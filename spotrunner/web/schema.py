@@ -409,6 +409,11 @@ class JobFile(_Part):
         return {**values, "data": [_filled(entry, envs) for entry in data]}
 
     @property
+    def raises_budget(self) -> bool:
+        """The deadline wins over the budget."""
+        return self.on_conflict == "deadline"
+
+    @property
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed and yet hardly meant."""
         return tuple(_warnings(self))

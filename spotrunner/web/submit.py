@@ -71,7 +71,7 @@ def submit(
         workdir = _keep(deps, upload, Path(folder) / "workdir.tar.gz", sha256) if upload else None
         now = deps.clock.now()
         spec = to_spec(file, workdir.sha256 if workdir else None, now)
-        checked = checks.check(deps, spec, allow_late)
+        checked = checks.check(deps, spec, allow_late, file.raises_budget)
         if checked.wrong:
             raise errors.refused(checked.wrong)
         spec = checked.spec

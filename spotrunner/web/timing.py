@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 
 from spotrunner.core.located import Problem
+from spotrunner.core.look import open_until
 from spotrunner.core.model import JobSpec, Limits, Offer
 from spotrunner.core.speed import speeds
+from spotrunner.core.windows import NEVER, after_open_s
 from spotrunner.web.moments import duration, minute
 from spotrunner.web.nights import MAX_TIME_S
 
@@ -31,29 +33,38 @@ def out_of_time(spec: JobSpec, now: dt.datetime) -> Problem | None:
 def late(
     spec: JobSpec, on_demand: Sequence[Offer], now: dt.datetime, limits: Limits
 ) -> Problem | None:
-    """A deadline that is missed even if the job starts now, on-demand, on the fastest of its types
-    that has a price; None where it can be met, or nobody can tell."""
+    """A deadline that is missed even if the job starts as soon as it may, on-demand, on the fastest
+    of its types that has a price; None where it can be met, or nobody can tell. Only the time in
+    which its window is open counts."""
     if spec.deadline_at is None or spec.work_s is None or not on_demand:
         return None
     known = speeds(spec, {})
     fastest = max((offer.pool.instance_type for offer in on_demand), key=lambda it: known[it])
     work_s = spec.work_s * known[spec.instance_types[0]] / known[fastest]
     needs_s = work_s + limits.changeover_s
-    left_s = (spec.deadline_at - now).total_seconds()
+    left_s = open_until(spec, now, spec.deadline_at)
     if needs_s <= left_s:
         return None
-    # Up to a whole minute and one more, so that what is named is still enough when it is sent.
-    enough_s = (math.ceil(needs_s / _MINUTE_S) + 1) * _MINUTE_S
-    in_time = now + dt.timedelta(seconds=enough_s)
+    has = "" if spec.window is None else " that its window is open until then"
     return Problem(
         key="deadline",
         message=f"even on-demand it would be {duration(needs_s - left_s)} late: {duration(work_s)}"
         f" of work on {fastest}, the fastest that it may take, and {duration(limits.changeover_s)}"
         # The deadline was counted from a moment ago.
-        f" to start, in {duration(round(left_s))}",
-        hint=f"give it {_written(enough_s)} (until {minute(in_time)}), name a faster type, or add"
-        " --allow-late",
+        f" to start, in {duration(round(left_s))}{has}",
+        hint=f"{_enough(spec, needs_s, now)}name a faster type, or add --allow-late",
     )
+
+
+def _enough(spec: JobSpec, needs_s: float, now: dt.datetime) -> str:
+    """A deadline that would do."""
+    # Up to a whole minute and one more, so that what is named is still enough when it is sent.
+    enough_s = (math.ceil(needs_s / _MINUTE_S) + 1) * _MINUTE_S
+    if spec.window is None:
+        in_time = now + dt.timedelta(seconds=enough_s)
+        return f"give it {_written(enough_s)} (until {minute(in_time)}), "
+    in_time = after_open_s(spec.window, now, enough_s)
+    return "" if in_time == NEVER else f"give it until {minute(in_time)}, "
 
 
 def _written(seconds: int) -> str:

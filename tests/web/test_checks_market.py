@@ -155,7 +155,7 @@ def test_far_data_makes_an_hour_of_work_dearer(api: Api, monkeypatch: pytest.Mon
     near = api.post("/v1/offers", a_job())["offers"]
     api.buckets.moved("data-bucket", "eu-west-1")
     monkeypatch.setattr(api.data, "list", _Huge(api.data.list).list)
-    far = api.post("/v1/offers", a_job())["offers"]
+    far = api.post("/v1/offers", a_job(budget="100"))["offers"]
     for one, other in zip(_by_place(near), _by_place(far), strict=True):
         assert one["price_usd_hour"] == other["price_usd_hour"]
         # Nobody knows how much work it is: a night's, of the first type or a faster one.
