@@ -69,6 +69,9 @@ class Api:
     def post(self, path: str, body: Any = None, timeout_s: float = ANSWER_S) -> Any:
         return self._call("POST", path, json=body, timeout_s=timeout_s)
 
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path, timeout_s=ANSWER_S)
+
     def upload(self, path: str, fields: Mapping[str, str], files: Mapping[str, Any]) -> Any:
         """A multipart form: `files` maps a field to (name, open file, content type)."""
         parts: dict[str, Any] = {name: (None, text) for name, text in fields.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spotrunner.cli.api import find
+from spotrunner.cli.api import Refused, find
+from spotrunner.cli.failure import BadInput
 from spotrunner.cli.jobs import job_path
 from spotrunner.cli.options import Output
 from spotrunner.cli.output import print_json, say
@@ -24,3 +26,18 @@ def ask(
             say(promise.format(id=job_id))
     if output is Output.JSON:
         print_json({"asked": answers})
+
+
+@contextlib.contextmanager
+def options_named(**names: str) -> Iterator[None]:
+    """What the daemon refuses, by the name of the option that it came from; `names` are of keys
+    that have another."""
+    try:
+        yield
+    except Refused as refused:
+        lines = []
+        for it in refused.problems:
+            key = it.key.split(".")[0]
+            option = f"--{names.get(key, key)}: " if key else ""
+            lines.append(option + it.message + (f"; {it.hint}" if it.hint else ""))
+        raise BadInput("\n".join(lines)) from None

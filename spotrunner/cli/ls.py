@@ -24,22 +24,28 @@ def ls(
     elif not jobs:
         say("no open jobs" if running else "no jobs yet; submit one: spotrunner submit FILE")
     else:
-        headers = ["JOB", "STATE", "STEP", "COST", "SAVED", "RECOVERIES", "LAST CHECKPOINT", "AGE"]
-        rows = [_row(job, answer["now"]) for job in jobs]
+        owners = len({job["owner"] for job in jobs}) > 1
+        headers = ["JOB", *(["OWNER"] if owners else []), *_HEADERS]
+        rows = [_row(job, answer["now"], owners) for job in jobs]
         display(table(headers, rows, right=("COST", "SAVED", "RECOVERIES"), whole=("JOB",)))
         if len(jobs) < answer["total"]:
             others = "" if running else "; those that are not over: --open"
             say(f"the newest {len(jobs)} of {answer['total']} jobs; all of them: --all{others}")
 
 
-def _row(job: dict[str, Any], now: str) -> list[str | None]:
+_HEADERS = ("STATE", "STEP", "COST", "SAVED", "RECOVERIES", "LAST CHECKPOINT", "AGE")
+
+
+def _row(job: dict[str, Any], now: str, owners: bool) -> list[str | None]:
+    """With whose it is, where there are several `owners`."""
     from spotrunner.cli import words
 
     return [
         job["id"],
+        *([job["owner"] or None] if owners else []),
         words.state(job["state"], job["pause"] or job["phase"]),
         words.progress(job["step"], job["total_steps"]),
-        words.usd(job["cost_usd"]),
+        words.about(words.usd(job["cost_usd"]), job["estimated"]),
         words.percent(job["saved_fraction"]),
         str(job["recoveries"]),
         words.checkpoint(job["committed_step"], job["committed_at"], now),

@@ -14,8 +14,19 @@ class Output(str, enum.Enum):
     JSON = "json"
 
 
+class Format(str, enum.Enum):
+    """Of a table that people take into a spreadsheet."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="How to print: for people, or JSON.")
+]
+FormatOption = Annotated[
+    Format, typer.Option("--output", "-o", help="How to print: for people, JSON or CSV.")
 ]
 ApiFileOption = Annotated[
     Path | None,

@@ -8,6 +8,9 @@ from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
 Json = dict[str, Any]
 
+# Of zones that refused one after the other.
+SHOWN_ZONES = 2
+
 
 def show(
     job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
@@ -25,7 +28,7 @@ def show(
     display(pairs(_facts(answer)))
     if answer["attempts"]:
         headers = ["#", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
-        rows = [_attempt(attempt, answer["now"]) for attempt in answer["attempts"]]
+        rows = [_row(run, answer["now"]) for run in _runs(answer["attempts"])]
         display("", table(headers, rows, right=("#", "$/H", "COST"), whole=("POOL",)))
 
 
@@ -36,6 +39,9 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "job", job["id"]
     yield "state", words.state(job["state"], job["pause"] or job["phase"])
     yield "why", job["reason"]
+    yield "goes on", answer["goes_on"]
+    yield "owner", job["owner"]
+    yield "sweep", _sweep(job)
     yield "submitted", f"{words.clock(job['submitted_at'])} UTC"
     yield "ended", words.clock(job["ended_at"])
     yield "image", job["image"]
@@ -49,11 +55,19 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "checkpoint", words.checkpoint(job["committed_step"], job["committed_at"], now)
     yield "last report", _last_report(answer["report"], job, now)
     yield "policy", _policy(answer["schedule"], job)
+    yield "window", _window(job["window"], now)
+    yield "price limit", _price_limit(job["price_limit"])
+    yield "paid ahead", words.duration(job["unattended_s"])
     yield "deadline", _deadline(answer["schedule"], job)
     yield "work left", _work_left(answer["schedule"])
     yield "changeover", _changeover(answer["changeover"], job)
     yield "cost", _money(answer)
+    yield "of it", _split(answer)
     yield "budget", _budget(answer)
+    for cap in answer["caps"]:
+        yield "shares", _shared(cap)
+    yield "forecast", (answer["forecast"] or {}).get("words")
+    yield "alerts", ", ".join(job["alerts"])
 
 
 def _progress(job: Json) -> str | None:
@@ -86,6 +100,45 @@ def _policy(schedule: Json, job: Json) -> str:
 
     bid = words.usd_hour(job["max_price_usd_hour"])
     return str(schedule["policy"]) + (f", at most ${bid} an hour" if bid else "")
+
+
+def _sweep(job: Json) -> str:
+    from spotrunner.cli import words
+
+    budget = words.usd(job["sweep_budget_usd"])
+    return str(job["sweep"]) + (f", {budget} in all" if budget else "")
+
+
+def _window(window: Json | None, now: str) -> str | None:
+    from spotrunner.cli import words
+
+    if window is None:
+        return None
+    told = str(window["words"])
+    if window["changes_at"] is None:
+        return told
+    change = "closes" if window["open"] else "opens"
+    return f"{told}; {change} in {words.since(now, window['changes_at'])}"
+
+
+def _price_limit(limit: Json | None) -> str | None:
+    from spotrunner.cli import words
+
+    if limit is None:
+        return None
+
+    def level(name: str) -> str | None:
+        share = limit[f"{name}_fraction"]
+        if share is None:
+            return words.usd(limit[f"{name}_usd_hour"])
+        return f"{100 * share:.4g}%"
+
+    of = " of on-demand" if limit["pause_above_fraction"] is not None else " an hour"
+    after = words.duration(limit["pause_after_s"])
+    return (
+        f"above {level('pause_above')}{of} for {after} it waits, up to {level('resume_below')} it"
+        " goes on"
+    )
 
 
 def _deadline(schedule: Json, job: Json) -> str | None:
@@ -141,9 +194,23 @@ def _changeover(changeover: Json | None, job: Json) -> str | None:
 def _money(answer: Json) -> str | None:
     from spotrunner.cli import words
 
-    cost, dear = words.usd(answer["cost_usd"]), words.usd(answer["ondemand_usd"])
-    saved = words.percent(answer["saved_fraction"])
-    return f"{cost} (on-demand {dear}, saved {saved})" if saved else cost
+    cost = words.about(words.usd(answer["cost_usd"]), answer["estimated"])
+    dear, saved = words.usd(answer["ondemand_usd"]), words.percent(answer["saved_fraction"])
+    told = f"{cost} (on-demand {dear}, saved {saved})" if saved else cost
+    how = "; in part estimated: how an instance ended is not known"
+    return f"{told}{how}" if answer["estimated"] else told
+
+
+def _split(answer: Json) -> str | None:
+    """Where there is anything but the instances."""
+    from spotrunner.cli import words
+
+    if not answer["extras_usd"] and not answer["transfer_usd"]:
+        return None
+    return (
+        f"instances {words.usd(answer['instance_usd'])}, disks and addresses"
+        f" {words.usd(answer['extras_usd'])}, transfer {words.usd(answer['transfer_usd'])}"
+    )
 
 
 def _budget(answer: Json) -> str | None:
@@ -151,11 +218,66 @@ def _budget(answer: Json) -> str | None:
 
     if answer["budget_usd"] is None:
         return "none"
+    told = f"{words.usd(answer['budget_usd'])}: {words.usd(answer['reserved_usd'])} reserved"
+    if answer["over_usd"]:
+        over = words.usd(answer["over_usd"])
+        return f"{told}, {over} too much: paid for before it was lowered, and nothing more is"
     left = answer["budget_usd"] - answer["cost_usd"] - answer["reserved_usd"]
-    return (
-        f"{words.usd(answer['budget_usd'])}: {words.usd(answer['reserved_usd'])} reserved,"
-        f" {words.usd(max(0.0, left))} left"
+    return f"{told}, {words.usd(max(0.0, left))} left"
+
+
+def _shared(cap: Json) -> str | None:
+    """A cap of others too."""
+    from spotrunner.cli import words
+
+    if cap["scope"] == "job":
+        return None
+    left = cap["left_usd"]
+    return f"{cap['words']}: " + (
+        f"{words.usd(left)} left" if left >= 0 else f"{words.usd(-left)} too much"
     )
+
+
+# -- attempts ----------------------------------------------------------------------------------
+
+
+def _runs(attempts: list[Json]) -> list[list[Json]]:
+    """Attempts one by one, but those that EC2 refused one after the other together: in a bad night
+    there are hundreds."""
+    runs: list[list[Json]] = []
+    for attempt in attempts:
+        if runs and _is_refused(attempt) and _is_refused(runs[-1][-1]):
+            runs[-1].append(attempt)
+        else:
+            runs.append([attempt])
+    return runs
+
+
+def _is_refused(attempt: Json) -> bool:
+    return bool(attempt["end_reason"] == "refused")
+
+
+def _row(run: list[Json], now: str) -> list[str | None]:
+    return _attempt(run[0], now) if len(run) == 1 else _refused(run)
+
+
+def _refused(run: list[Json]) -> list[str | None]:
+    from spotrunner.cli import words
+
+    zones = list(dict.fromkeys(attempt["zone"] for attempt in run))
+    where = ", ".join(zones[:SHOWN_ZONES]) + (" …" if len(zones) > SHOWN_ZONES else "")
+    markets = dict.fromkeys(attempt["market"] for attempt in run)
+    return [
+        f"{run[0]['generation']}-{run[-1]['generation']}",
+        where,
+        ", ".join(markets),
+        None,
+        f"{len(run)} refused",
+        f"last {words.clock(run[-1]['intent_at'])}",
+        None,
+        None,
+        words.usd(sum(attempt["cost_usd"] for attempt in run)),
+    ]
 
 
 def _attempt(attempt: Json, now: str) -> list[str | None]:
@@ -171,7 +293,7 @@ def _attempt(attempt: Json, now: str) -> list[str | None]:
         words.clock(attempt["from"]),
         words.since(attempt["from"], attempt["to"] or now),
         _steps(attempt),
-        words.usd(attempt["cost_usd"]),
+        words.about(words.usd(attempt["cost_usd"]), attempt["estimated"]),
     ]
 
 

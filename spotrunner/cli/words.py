@@ -11,7 +11,13 @@ def usd(amount: float | None) -> str | None:
     """Dollars with as many decimals as a bill of this size needs."""
     if amount is None:
         return None
-    return f"${amount:.2f}" if abs(amount) >= 1 or amount == 0 else f"${amount:.4f}"
+    sign, size = "-" if amount < 0 else "", abs(amount)
+    return f"{sign}${size:.2f}" if size >= 1 or size == 0 else f"{sign}${size:.4f}"
+
+
+def about(text: str | None, is_estimated: bool) -> str | None:
+    """`~$0.40` for what nobody can know exactly any more."""
+    return f"~{text}" if text and is_estimated else text
 
 
 def usd_hour(amount: float | None) -> str | None:
