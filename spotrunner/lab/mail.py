@@ -11,6 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from spotrunner.core.model import Phase
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -35,6 +37,10 @@ _SIGNATURE = {"s3": "s3v4"}
 _TIMER_SLACK = dt.timedelta(seconds=90)
 
 
+# Ready is not among them: it waits for another attempt, which may need time to pass.
+_STARTING = frozenset(phase.value for phase in (Phase.BOOT, Phase.FETCH, Phase.RESTORE))
+
+
 def _time(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
@@ -56,8 +62,9 @@ class Mail:
         )
 
     def behind(self, timers: Mapping[str, dt.datetime | None]) -> tuple[str, ...]:
-        """Those of the attempts that have not reported yet, have not read their newest order, or
-        have not set the timer of their machine by it."""
+        """Those of the attempts that have not made a step yet, have not read their newest order,
+        or have not set the timer of their machine by it. A trainer starts in real time: to one
+        that is still importing, hours of the lab's would look like a boot that never ends."""
         return tuple(name for name, timer in timers.items() if not self._follows(name, timer))
 
     def _follows(self, attempt: str, timer: dt.datetime | None) -> bool:
@@ -66,6 +73,10 @@ class Mail:
         if order is None or report is None:
             # Without an order the daemon is through with it, and its letters have been moved.
             return order is None
+        if report["phase"] in _STARTING or (
+            report["phase"] == Phase.TRAIN.value and report["first_step_at"] is None
+        ):
+            return False
         has_read = bool(report["order_n"] >= order["n"])
         return has_read and (timer is None or timer >= _time(order["paid_until"]) - _TIMER_SLACK)
 

@@ -23,6 +23,8 @@ HOP = dt.timedelta(seconds=Limits().step_s // 3)
 # The daemon's clock learns the new time within the first round, and decides by it in the second.
 ROUNDS_A_HOP = 2
 _AGENTS_WAIT_S = 15.0
+# A trainer on two busy cores needs so long for its imports and its first step.
+_START_WAIT_S = 45.0
 _LOOK_S = 0.1
 
 
@@ -37,8 +39,8 @@ class Skipped:
 
 
 class Skipper:
-    """`late` names the attempts whose agents have not reported since a time, `behind` those whose
-    agents boot, or have not read their newest order; `make_round` has the daemon make a round begun
+    """`late` names the attempts whose agents have not reported since a time, `behind` those that
+    have not made a step yet, or have not read their newest order; `make_round` has the daemon make a round begun
     after the call, and is False where there is no daemon."""
 
     def __init__(
@@ -51,6 +53,7 @@ class Skipper:
         behind: Callable[[], tuple[str, ...]],
         make_round: Callable[[], bool],
         agents_wait_s: float = _AGENTS_WAIT_S,
+        start_wait_s: float = _START_WAIT_S,
     ) -> None:
         self._clock = clock
         self._gate = gate
@@ -59,6 +62,7 @@ class Skipper:
         self._behind = behind
         self._make_round = make_round
         self._agents_wait_s = agents_wait_s
+        self._start_wait_s = start_wait_s
         self._lock = threading.Lock()
 
     def skip(self, ahead: dt.timedelta) -> Skipped:
@@ -66,12 +70,12 @@ class Skipper:
         with self._lock:
             hops, rounds, late = 0, 0, set[str]()
             left = ahead
-            late.update(self._wait_until_none(self._behind))
+            late.update(self._wait_until_none(self._behind, self._start_wait_s))
             while left > dt.timedelta(0):
                 hop = min(left, HOP)
                 late.update(self._hop(hop))
                 rounds += sum(self._make_round() for _ in range(ROUNDS_A_HOP))
-                late.update(self._wait_until_none(self._behind))
+                late.update(self._wait_until_none(self._behind, self._start_wait_s))
                 left -= hop
                 hops += 1
         return Skipped(now=self._clock.now(), hops=hops, rounds=rounds, late=tuple(sorted(late)))
@@ -88,11 +92,13 @@ class Skipper:
     def _wait_for_agents(self, since: dt.datetime) -> tuple[str, ...]:
         # A report's time comes from whole seconds of `Date`, so it may lie a little before.
         since -= dt.timedelta(seconds=2)
-        return self._wait_until_none(lambda: self._late(since))
+        return self._wait_until_none(lambda: self._late(since), self._agents_wait_s)
 
-    def _wait_until_none(self, missing: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    def _wait_until_none(
+        self, missing: Callable[[], tuple[str, ...]], wait_s: float
+    ) -> tuple[str, ...]:
         """Those still missing when patience ends."""
-        give_up_at, pause = time.monotonic() + self._agents_wait_s, threading.Event()
+        give_up_at, pause = time.monotonic() + wait_s, threading.Event()
         while True:
             names = missing()
             if not names or time.monotonic() > give_up_at:

@@ -35,6 +35,7 @@ class Followers:
             behind=self.behind,
             make_round=self.make_round,
             agents_wait_s=0.3,
+            start_wait_s=0.5,
         )
 
     def late(self, since: dt.datetime) -> tuple[str, ...]:
