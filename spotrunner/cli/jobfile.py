@@ -1,12 +1,13 @@
 """A job file: YAML text and `--env` to the fields that the API takes, or all that is wrong at once.
 
 What a field must be is the API's own schema (web/schema); here is only what the API cannot know:
-lines, the user's environment, and the workdir on this machine.
+lines, the user's name and environment, and the workdir on this machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from spotrunner.cli.failure import BadInput
 from spotrunner.cli.workdir import Listing, Unpackable, listed
 from spotrunner.core import located
 from spotrunner.core.located import BadFile, Document, Problem
+from spotrunner.core.names import NOBODY, nearest_name
 from spotrunner.web.schema import JobFile
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -74,7 +76,17 @@ def read_job(path: Path, given: Mapping[str, str]) -> Submission:
         raise BadFile(file, problems)
     # The folder's path is this machine's affair: the API gets the archive.
     fields = job.model_dump(mode="json", exclude_unset=True, exclude={"workdir"})
+    fields.setdefault("owner", login())
     return Submission(file=file, document=document, job=job, fields=fields, workdir=workdir)
+
+
+def login() -> str:
+    """Of whoever submits, in the letters of a name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return NOBODY  # a user id without a name, as containers have them
+    return nearest_name(name) or NOBODY
 
 
 def given_envs(words: Sequence[str]) -> dict[str, str]:

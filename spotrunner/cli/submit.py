@@ -118,13 +118,14 @@ def _show(submission: Submission, packed: Packed | None, answer: dict[str, Any])
     say(verdict(answer))
     chosen = next((offer for offer in answer["offers"] if offer["chosen"]), None)
     warnings = submission.lines(problems_of(answer["warnings"]))
-    for line in (*_facts(submission, packed, chosen), *warnings):
+    for line in (*_facts(packed, answer["budget_usd"], chosen), *warnings):
         say(line)
 
 
 def _facts(
-    submission: Submission, packed: Packed | None, chosen: dict[str, Any] | None
+    packed: Packed | None, budget_usd: float | None, chosen: dict[str, Any] | None
 ) -> list[str]:
+    """`budget_usd` is the one that it is submitted with (`on_conflict: deadline` may raise it)."""
     from spotrunner.cli import words
 
     facts = []
@@ -132,12 +133,15 @@ def _facts(
         facts.append(
             f"workdir: {words.count(packed.files, 'file')}, {words.size(packed.bytes)} to upload"
         )
-    budget = submission.job.budget
-    if budget is None:
+    if budget_usd is None:
         facts.append("budget: none, so it may run until it is done (`budget: 5.00` caps it)")
     elif chosen:
-        lasts = words.duration(3600 * float(budget) / chosen["price_usd_hour"])
-        facts.append(f"budget: {words.usd(float(budget))}, which is {lasts} at this price")
+        usd_hour = chosen["price_usd_hour"] + chosen["extras_usd_hour"]
+        lasts = words.duration(3600 * budget_usd / usd_hour)
+        facts.append(
+            f"budget: {words.usd(budget_usd)}, which is {lasts} at this price, its disk and its"
+            " address included"
+        )
     return facts
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.look import Outlook, Progress, look
 from spotrunner.core.model import Job, JobSpec, Market, Pool, Refusal
 from spotrunner.core.money import price_at
@@ -35,6 +36,7 @@ def table(deps: Deps, spec: JobSpec) -> Json:
         "offers": [*rows.offered(), *rows.unpriced()],
         "now": when(outlook.now),
         "policy": spec.policy,
+        "budget_usd": usd(spec.budget_usd_micros),
         "why": choice.why,
         "regions": [
             _region(markets[name], outlook.now) for name in spec.regions if name in markets
@@ -95,6 +97,7 @@ class _Rows:
             **_place(offer.pool, offer.market),
             "price_usd_hour": usd(price),
             "ondemand_usd_hour": usd(dearest),
+            "extras_usd_hour": usd(extras_usd_micros_hour(offer.pool.region, self.spec.disk_gib)),
             "saved_fraction": 1 - price / dearest,
             "work_usd_hour": usd_work_hour,
             "speed": speed,
@@ -133,6 +136,7 @@ def _unpriced(pool: Pool, market: Market, known: RegionMarket, missing: Market) 
             "rank",
             "price_usd_hour",
             "ondemand_usd_hour",
+            "extras_usd_hour",
             "saved_fraction",
             "work_usd_hour",
             "speed",

@@ -149,8 +149,8 @@ MISTAKES = [
         "budget below a start",
         "2.00",
         "0.01",
-        "F:10: budget: 0.0100 USD does not pay a start: the first 1020 s on us-east-1a/g4dn.xlarge"
-        " need 0.15 USD in reserve",
+        "F:10: budget: 0.0100 USD does not pay a start: the first 1020 s on us-east-1a/g4dn.xlarge,"
+        " with its disk and its address, need 0.16 USD in reserve",
     ),
     (
         "mistyped region",
@@ -182,8 +182,137 @@ MISTAKES = [
         "deadline that is no time",
         "budget: 2.00",
         "work: 8h\ndeadline: monday",
-        "F:11: deadline: expected a time with its zone, such as 2026-11-22T18:00Z, or how long from"
-        " the submission on, such as 12h or 1h30m, found 'monday'",
+        "F:11: deadline: expected a time with its zone, such as 2026-11-22T18:00Z, a time of day in"
+        ' quotes, such as "07:00", or how long from the submission on, such as 12h or 1h30m, found'
+        " 'monday'",
+    ),
+    (
+        "deadline without quotes",
+        "budget: 2.00",
+        "work: 8h\ndeadline: 22:00",
+        "F:11: deadline: without quotes YAML makes 1320 of a time of day: put it in quotes,"
+        ' "22:00"',
+    ),
+    (
+        "deadline that the window leaves no time for",
+        "budget: 2.00",
+        'work: 8h\ndeadline: 12h\nwindow: {start: "20:00", stop: "23:00"}',
+        "F:11: deadline: even on-demand it would be 5h 5m late: 8h of work on g4dn.xlarge, the"
+        " fastest that it may take, and 5m to start, in 3h that its window is open until then; give"
+        " it until 2026-11-03T22:06Z, name a faster type, or add --allow-late",
+    ),
+    (
+        "window without quotes",
+        "budget: 2.00",
+        'window: {start: 22:00, stop: "07:00"}',
+        "F:10: window.start: without quotes YAML makes 1320 of a time of day: put it in quotes,"
+        ' "22:00"',
+    ),
+    (
+        "window of no time",
+        "budget: 2.00",
+        'window: {start: "07:00", stop: "7:00"}',
+        "F:10: window.stop: it starts and stops at 7:00: leave the window out for all day, or write"
+        ' "00:00" to "24:00" for whole days',
+    ),
+    (
+        "window of no day",
+        "budget: 2.00",
+        'window: {start: "22:00", stop: "07:00", days: [mon-fry]}',
+        'F:10: window.days: "fry" is no day of the week: write mon, tue, wed, thu, fri, sat, sun,'
+        " or two with a dash; did you mean fri?",
+    ),
+    (
+        "window in no zone",
+        "budget: 2.00",
+        'window: {start: "22:00", stop: "07:00", tz: Shanghai}',
+        'F:10: window.tz: "Shanghai" is no time zone that is known here: did you mean'
+        " Asia/Shanghai?",
+    ),
+    (
+        "distance for a zone",
+        "budget: 2.00",
+        "tz: UTC+8",
+        'F:10: tz: "UTC+8" is no time zone that is known here: write one such as Europe/Berlin or'
+        " Asia/Shanghai",
+    ),
+    (
+        "owner of other letters",
+        "budget: 2.00",
+        "owner: Alice B",
+        "F:10: owner: expected 1 to 32 of a-z 0-9 -, starting with a letter, found 'Alice B';"
+        " nearest: alice-b",
+    ),
+    (
+        "sweep without a name",
+        "budget: 2.00",
+        "sweep: {budget: 50}",
+        "F:10: sweep.name: missing",
+    ),
+    (
+        "sweep below a start",
+        "budget: 2.00",
+        "sweep: {name: lr, budget: 0.05}",
+        "F:10: sweep.budget: the budget of the sweep lr of 0.0500 USD does not pay a start: the"
+        " first 1020 s on us-east-1a/g4dn.xlarge, with its disk and its address, need 0.16 USD in"
+        " reserve; 0.16 would do: sweep: {name: lr, budget: 0.16}",
+    ),
+    (
+        "price to wait at that is no price",
+        "budget: 2.00",
+        "pause_above: cheap",
+        "F:10: pause_above: expected USD an hour, such as 0.60, or a share of the on-demand price,"
+        " such as \"40%\", found 'cheap'",
+    ),
+    (
+        "resuming above the price to wait at",
+        "budget: 2.00",
+        "pause_above: 0.6\nresume_below: 0.7",
+        "F:11: resume_below: expected at most pause_above, which is 0.6, found 0.7",
+    ),
+    (
+        "resuming in another unit",
+        "budget: 2.00",
+        "pause_above: 0.6\nresume_below: 40%",
+        "F:11: resume_below: expected the unit of pause_above, which is 0.6, found 40%",
+    ),
+    (
+        "resuming without pausing",
+        "budget: 2.00",
+        "resume_below: 0.5",
+        "F:10: resume_below: it says when a job goes on that pause_above has stopped: add"
+        " pause_above: 0.60",
+    ),
+    (
+        "waiting without a price",
+        "budget: 2.00",
+        "pause_after: 5m",
+        "F:10: pause_after: it says how long the price is above pause_above: add that as well",
+    ),
+    (
+        "on-demand that would never run",
+        "  regions: [us-east-1]\n",
+        "  regions: [us-east-1]\n  use_spot: false\npause_above: 0.5\n",
+        "F:6: pause_above: the job would never run: on-demand prices do not change, and the least"
+        " is 0.5260 USD/h on us-east-1a/g4dn.xlarge; leave it out, or take spot (use_spot: true)",
+    ),
+    (
+        "unattended for days",
+        "budget: 2.00",
+        "unattended: 2d",
+        "F:10: unattended: expected 30m to 24h, found 2d",
+    ),
+    (
+        "channel of no daemon",
+        "budget: 2.00",
+        "alerts: [me]",
+        "F:10: alerts.0: the daemon has no channel me; its settings name none",
+    ),
+    (
+        "third way out of a conflict",
+        "budget: 2.00",
+        "on_conflict: both",
+        "F:10: on_conflict: expected 'cap' or 'deadline', found 'both'",
     ),
     (
         "deadline in the past",

@@ -67,7 +67,8 @@ F:18: run: expected text, found nothing
 F:19: budget: expected more than 0 USD, found -3
 F:20: retries: expected a whole number, found 1.5
 F:21: banana: unknown key; known keys here: name, resources, image, run, setup, workdir, data, \
-envs, budget, retries, save_signal, amis, work, speeds, deadline, policy, max_price"""
+envs, budget, retries, save_signal, amis, work, speeds, deadline, policy, max_price, \
+owner, sweep, tz, window, pause_above, pause_after, resume_below, unattended, alerts, on_conflict"""
 
 
 def _read(folder: Path, text: str, **given: str) -> Submission:
@@ -177,6 +178,25 @@ def test_an_image_that_finds_no_gpu_is_warned_of(tmp_path: Path) -> None:
         "F:5: image: tensorflow/tensorflow:2.19.0-gpu finds no GPU: it has cuDNN 8, and its"
         " TensorFlow needs 9; take tensorflow/tensorflow:2.17.0-gpu"
     )
+
+
+@pytest.mark.parametrize(
+    ("login", "owner"),
+    [("alice", "alice"), ("Bob.Smith", "bob-smith"), ("_www", "www"), ("1000", "nobody")],
+)
+def test_a_job_belongs_to_whoever_submits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, owner: str
+) -> None:
+    monkeypatch.setenv("LOGNAME", login)
+    assert _read(tmp_path, GOOD).fields["owner"] == owner
+    assert _read(tmp_path, GOOD + "owner: carol\n").fields["owner"] == "carol"
+
+
+def test_a_user_without_a_name_is_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    assert _read(tmp_path, GOOD).fields["owner"] == "nobody"
 
 
 def test_env_options(monkeypatch: pytest.MonkeyPatch) -> None:

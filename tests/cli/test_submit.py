@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spotrunner.cli.jobfile import login
 from spotrunner.core.model import DataSource, Market
 from spotrunner.ports import Changes, Unavailable
 from tests.build import a_refusal
@@ -37,7 +38,7 @@ OFFERS = """\
 FACTS = """\
 -> the cheapest of 3 offers at 0.1600 USD/h, 70% below on-demand
 workdir: 1 file, 100 bytes to upload
-budget: $2.00, which is 12h 30m at this price
+budget: $2.00, which is 11h 21m at this price, its disk and its address included
 """
 
 LEFT_OUT = """\
@@ -84,6 +85,7 @@ def test_a_job_is_shown_its_offers_and_submitted(behind: Behind, run: Run, job_f
     assert job.spec.data == (data,)
     assert job.spec.budget_usd_micros == 2_000_000
     assert job.spec.market is Market.SPOT
+    assert job.spec.owner == login()
 
 
 @pytest.mark.usefixtures("here")

@@ -212,6 +212,7 @@ def test_the_spec_has_what_the_file_says() -> None:
         handles_save_signal=False,
         disk_gib=100,
         amis=(("us-east-1", "ami-0123456789abcdef0"),),
+        owner="nobody",
     )
     assert bucket_and_prefix(spec.data[0].source) == ("data-bucket", "digits/")
 

@@ -103,8 +103,8 @@ def test_the_policy_of_a_job_that_names_none(text: str, policy: str) -> None:
 # -- what is wrong -----------------------------------------------------------------------------
 
 ANY_DEADLINE = (
-    "expected a time with its zone, such as 2026-11-22T18:00Z, or how long from the submission on,"
-    " such as 12h or 1h30m, found"
+    "expected a time with its zone, such as 2026-11-22T18:00Z, a time of day in quotes, such as"
+    ' "07:00", or how long from the submission on, such as 12h or 1h30m, found'
 )
 NEEDS_WORK = (
     "a deadline needs `work`, how long the training takes on g4dn.xlarge; a rough guess is enough,"
