@@ -13,6 +13,8 @@ from spotrunner.adapters.aws.objects import S3Objects
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.store.market_memory import MemoryMarket
+from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.adapters.store.sql import SqlStore
 from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.ports import MarketStore, Objects
 from tests.contracts import clouds
@@ -96,7 +98,15 @@ def _s3(moto: MotoServer, aws: Aws) -> Bench:
     return Bench(objects=objects, lose_answer=lose_answer)
 
 
-# -- markets -----------------------------------------------------------------------------------
+# -- stores and markets ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore | SqlStore]:
+    """ports.Store, and ports.Outbox beside it."""
+    store = MemoryStore() if request.param == "memory" else open_store(tmp_path / "store.sqlite")
+    yield store
+    store.close()
 
 
 @pytest.fixture(params=["memory", "sqlite"])

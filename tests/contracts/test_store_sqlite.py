@@ -243,7 +243,7 @@ def test_a_newer_schema_is_told_from_a_broken_one(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
         other.commit()
-    with pytest.raises(Misconfigured, match=r"schema 9999.*up to 0002 only: a newer version"):
+    with pytest.raises(Misconfigured, match=r"schema 9999.*up to 0003 only: a newer version"):
         open_store(path)
 
 

@@ -1,4 +1,5 @@
-"""Values for a store: each with its id first, the rest with defaults, and any value of a type."""
+"""Values for a store: each with its id first, the rest with defaults, and any value of a type; and
+a leader for it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 
+from spotrunner.core.alert import Alert, AlertKind
 from spotrunner.core.model import (
     Attempt,
     Event,
@@ -23,7 +25,8 @@ from spotrunner.core.model import (
     Refused,
 )
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.ports import ZoneQuote
+from spotrunner.core.windows import Window
+from spotrunner.ports import Store, ZoneQuote
 
 T0 = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 POOL = Pool(region="us-east-1", zone="us-east-1a", instance_type="g4dn.xlarge")
@@ -84,6 +87,22 @@ def a_refusal(**changes: Any) -> Refusal:
     return dataclasses.replace(refusal, **changes)
 
 
+def an_alert(key: str = "paused digits-aaaa 1", **changes: Any) -> Alert:
+    alert = Alert(
+        key=key,
+        at=T0,
+        kind=AlertKind.PAUSED,
+        job_id="digits-aaaa",
+        owner="alice",
+        channels=(),
+        title="digits-aaaa is paused",
+        why="the price is above 0.60 USD/h",
+        cost="0.40 USD so far",
+        command="spotrunner resume digits-aaaa",
+    )
+    return dataclasses.replace(alert, **changes)
+
+
 def a_zone_quote(seconds: float = 0, **changes: Any) -> ZoneQuote:
     """At `seconds` after T0."""
     quote = ZoneQuote(
@@ -94,6 +113,13 @@ def a_zone_quote(seconds: float = 0, **changes: Any) -> ZoneQuote:
         price_usd_micros_hour=200_000,
     )
     return dataclasses.replace(quote, **changes)
+
+
+def led(store: Store, *jobs: Job) -> int:
+    """The epoch of a new leader over a store with these jobs."""
+    for job in jobs:
+        store.add_job(job, ())
+    return store.lead("test")
 
 
 # -- any value of a type -----------------------------------------------------------------------
@@ -110,6 +136,14 @@ _LEAVES: dict[object, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     type(None): st.none(),
     dt.datetime: _TIMES,
+    # Its numbers are not just any.
+    Window: st.builds(
+        Window,
+        start_min=st.integers(0, 1439),
+        stop_min=st.integers(0, 1440),
+        tz=st.sampled_from(["UTC", "Asia/Shanghai"]),
+        days=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+    ),
 }
 
 

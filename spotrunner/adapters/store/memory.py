@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from spotrunner.adapters.store.books import FIRST_TZ, check_zone, lines
+from spotrunner.adapters.store.outbox_memory import MemoryOutbox
+from spotrunner.core.caps import Spent
+from spotrunner.core.ledger import Entry
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
 from spotrunner.core.states import JobState
-from spotrunner.ports import Changes, Misconfigured, StaleEpoch
+from spotrunner.ports import Booked, Changes, Misconfigured, StaleEpoch
 
 
-class MemoryStore:
-    """Forgets everything with its process; else as the contract says."""
+class MemoryStore(MemoryOutbox):
+    """Forgets everything with its process; else as the contract says. Also ports.Outbox."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._installation: str | None = None
         self._epoch = 0
         self._jobs: dict[str, Job] = {}
@@ -26,6 +29,9 @@ class MemoryStore:
         self._refusals: list[Refusal] = []
         self._commands: list[Command] = []
         self._done: set[int] = set()
+        self._held_until: dt.datetime | None = None
+        self._tz = FIRST_TZ
+        self._ledger: dict[str, tuple[Entry, ...]] = {}  # by attempt
 
     def installation(self) -> str | None:
         with self._lock:
@@ -59,10 +65,14 @@ class MemoryStore:
             for job in changes.jobs:
                 watched_until = self._jobs[job.id].watched_until
                 self._jobs[job.id] = dataclasses.replace(job, watched_until=watched_until)
-            self._attempts.update({attempt.id: attempt for attempt in changes.attempts})
+            for attempt in changes.attempts:
+                self._attempts[attempt.id] = attempt
+                self._book(attempt)
             self._append(changes.events)
             self._refusals += changes.refusals
             self._done.update(changes.commands_done)
+            for alert, channels in changes.alerts:
+                self._raise(alert, channels)
 
     def add_job(self, job: Job, events: Sequence[Event]) -> None:
         with self._lock:
@@ -71,12 +81,31 @@ class MemoryStore:
             self._jobs[job.id] = job
             self._append(events)
 
-    def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command:
+    def add_command(
+        self,
+        job_id: str,
+        verb: CommandVerb,
+        at: dt.datetime,
+        *,
+        budget_usd_micros: int | None = None,
+        deadline_at: dt.datetime | None = None,
+    ) -> Command:
         with self._lock:
             self._known(job_id)
-            command = Command(id=len(self._commands) + 1, at=at, job_id=job_id, verb=verb)
+            command = Command(
+                id=len(self._commands) + 1,
+                at=at,
+                job_id=job_id,
+                verb=verb,
+                budget_usd_micros=budget_usd_micros,
+                deadline_at=deadline_at,
+            )
             self._commands.append(command)
             return command
+
+    def hold(self, until: dt.datetime | None) -> None:
+        with self._lock:
+            self._held_until = until
 
     def watch(self, job_id: str, until: dt.datetime) -> None:
         with self._lock:
@@ -143,8 +172,65 @@ class MemoryStore:
             ]
         return tuple(sorted(found, key=lambda it: (it.intent_at, it.id)))
 
+    def held_until(self) -> dt.datetime | None:
+        with self._lock:
+            return self._held_until
+
+    def alert_keys(self, since: dt.datetime) -> frozenset[str]:
+        with self._lock:
+            return frozenset(key for key, alert in self._alerts.items() if alert.at >= since)
+
     def close(self) -> None:
         pass
+
+    # -- the ledger ----------------------------------------------------------------------------
+
+    def cut_days_in(self, tz: str) -> None:
+        check_zone(tz)
+        with self._lock:
+            if tz != self._tz:
+                self._tz = tz
+                for attempt in self._attempts.values():
+                    self._book(attempt)
+
+    def spent(self, since: dt.date) -> Spent:
+        by_owner: Counter[str] = Counter()
+        by_sweep: Counter[str] = Counter()
+        by_day: Counter[dt.date] = Counter()
+        by_owner_and_day: Counter[tuple[str, dt.date]] = Counter()
+        on_demand_by_day: Counter[dt.date] = Counter()
+        for line in self._lines():
+            day, cost = line.entry.day, line.entry.cost_usd_micros
+            by_owner[line.owner] += cost
+            if line.sweep:
+                by_sweep[line.sweep] += cost
+            if day >= since:
+                by_day[day] += cost
+                by_owner_and_day[line.owner, day] += cost
+                on_demand_by_day[day] += line.entry.on_demand_usd_micros
+        return Spent(
+            total_usd_micros=sum(by_owner.values()),
+            by_owner=by_owner,
+            by_sweep=by_sweep,
+            by_day=by_day,
+            by_owner_and_day=by_owner_and_day,
+            on_demand_by_day=on_demand_by_day,
+        )
+
+    def booked(self, since: dt.date | None = None) -> tuple[Booked, ...]:
+        found = [line for line in self._lines() if since is None or line.entry.day >= since]
+        return tuple(
+            sorted(found, key=lambda it: (it.entry.day, it.entry.job_id, it.entry.attempt))
+        )
+
+    def _lines(self) -> list[Booked]:
+        with self._lock:
+            specs = {job.id: job.spec for job in self._jobs.values()}
+            entries = [entry for booked in self._ledger.values() for entry in booked]
+        return [
+            Booked(entry=it, owner=specs[it.job_id].owner, sweep=specs[it.job_id].sweep)
+            for it in entries
+        ]
 
     def _all(self) -> tuple[Job, ...]:
         with self._lock:
@@ -155,6 +241,10 @@ class MemoryStore:
     def _known(self, job_id: str) -> None:
         if job_id not in self._jobs:
             raise Misconfigured(f"there is no job {job_id}")
+
+    def _book(self, attempt: Attempt) -> None:
+        """Instead of what it has in the ledger."""
+        self._ledger[attempt.id] = lines(attempt, self._tz)
 
     def _append(self, events: Sequence[Event]) -> None:
         first = len(self._events) + 1

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -73,6 +74,9 @@ META = Table(
     Column("installation", String(64)),
     Column("epoch", BigInteger, nullable=False),
     Column("holder", Text, nullable=False),
+    Column("held_until", Utc),
+    # The zone whose midnights cut the ledger; null before anything was booked.
+    Column("ledger_tz", Text),
 )
 
 JOBS = Table(
@@ -83,6 +87,9 @@ JOBS = Table(
     Column("submitted_at", Utc, nullable=False),
     # The one field that others than the leader write: not in the body.
     Column("watched_until", Utc),
+    # By whom and what for money is summed.
+    Column("owner", Text, nullable=False, server_default=""),
+    Column("sweep", Text, nullable=False, server_default=""),
     Column("body", Text, nullable=False),
 )
 
@@ -125,6 +132,8 @@ COMMANDS = Table(
     Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
     Column("verb", String(16), nullable=False),
     Column("done", Boolean, nullable=False),
+    # What it changes, for the verbs that say it.
+    Column("body", Text),
     Index(None, "done", "id"),
 )
 
@@ -157,4 +166,55 @@ MEMOS = Table(
     Column("at", Utc, nullable=False),
     Column("etag", Text),
     Column("body", Text, nullable=False),
+)
+
+# What each ended attempt cost on each day (core/ledger). All of it follows from the attempts and
+# the zone: it is kept so that sums over all jobs need no attempt. The first index holds all that
+# the sums over all time read, a job's lines together.
+LEDGER = Table(
+    "ledger",
+    METADATA,
+    Column("attempt", String(80), ForeignKey("attempts.id"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("region", String(32), nullable=False),
+    Column("market", String(16), nullable=False),
+    Column("lived_s", BigInteger, nullable=False),
+    Column("instance_usd_micros", BigInteger, nullable=False),
+    Column("extras_usd_micros", BigInteger, nullable=False),
+    Column("transfer_usd_micros", BigInteger, nullable=False),
+    Column("on_demand_usd_micros", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Index(
+        "ix_ledger_job_id",
+        "job_id",
+        "instance_usd_micros",
+        "extras_usd_micros",
+        "transfer_usd_micros",
+    ),
+    Index(None, "day", "job_id"),
+)
+
+# For good, so that each is raised once.
+ALERTS = Table(
+    "alerts",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("at", Utc, nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("job_id", String(64)),
+    Column("body", Text, nullable=False),
+)
+
+# The error quotes others: JSON in ASCII, as the words of events.
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("alert", Text, ForeignKey("alerts.key"), primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Utc, nullable=False),
+    Column("delivered_at", Utc),
+    Column("error", Text),
+    Index(None, "delivered_at", "next_at"),
 )

@@ -1,7 +1,7 @@
 """ports.Store in SQL: SQLite now; PostgreSQL needs another engine and nothing else.
 
 Values become text before a transaction begins and values again after it has ended: inside one
-there is only the database.
+there is only the database, but for a ledger that is booked anew.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, Select, case, func, insert, or_, select, update
 from sqlalchemy import exc as sql_errors
 
 from spotrunner.adapters import codec
+from spotrunner.adapters.store import ledger, outbox
+from spotrunner.adapters.store.books import FIRST_TZ, check_zone
 from spotrunner.adapters.store.market import SqlMarket
-from spotrunner.adapters.store.schema import ATTEMPTS, COMMANDS, EVENTS, JOBS, META, REFUSALS
-from spotrunner.adapters.store.transaction import transaction, writing
+from spotrunner.adapters.store.parts import parts
+from spotrunner.adapters.store.schema import (
+    ALERTS,
+    ATTEMPTS,
+    COMMANDS,
+    EVENTS,
+    JOBS,
+    META,
+    REFUSALS,
+)
+from spotrunner.adapters.store.transaction import transaction
+from spotrunner.core.caps import Spent
 from spotrunner.core.model import Attempt, Command, CommandVerb, Event, Job, Refusal
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.ports import Changes, Misconfigured, StaleEpoch
-
-# Databases bound the number of parameters of a statement.
-IDS_A_STATEMENT = 500
+from spotrunner.ports import Booked, Changes, Misconfigured, StaleEpoch
 
 _OPEN = [state.value for state in JobState if not state.over]
 _LIVE = [state.value for state in AttemptState if state.live]
@@ -34,12 +44,22 @@ T = TypeVar("T")
 Columns = dict[str, Any]
 
 
-class SqlStore:
-    """Over an engine whose database has the tables already (`sqlite.open_store` makes both)."""
+@dataclass(frozen=True, kw_only=True)
+class _Extension:
+    """What a command changes: its `body`."""
+
+    budget_usd_micros: int | None = None
+    deadline_at: dt.datetime | None = None
+
+
+class SqlStore(outbox.SqlOutbox):
+    """Over an engine whose database has the tables already (`sqlite.open_store` makes both); also
+    ports.Outbox."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writer = writing(engine)
+        super().__init__(engine)
+        # The zone of the ledger as it was last seen: what a write books is made with it.
+        self._tz = FIRST_TZ
 
     @property
     def market(self) -> SqlMarket:
@@ -70,21 +90,32 @@ class SqlStore:
 
     def write(self, epoch: int, changes: Changes) -> None:
         jobs = {job.id: _job_columns(job) for job in changes.jobs}
-        attempts = {attempt.id: _attempt_columns(attempt) for attempt in changes.attempts}
+        placed = {attempt.id: attempt for attempt in changes.attempts}
+        attempts = {attempt.id: _attempt_columns(attempt) for attempt in placed.values()}
         events = [_event_columns(event) for event in changes.events]
         refusals = [_refusal_columns(refusal) for refusal in changes.refusals]
+        alerts = outbox.raised(changes.alerts)
+        tz = self._tz
+        booked = ledger.rows(placed.values(), tz)
         with transaction(self._writer) as connection:
-            _check_epoch(connection, epoch)
+            self._tz = _check_epoch(connection, epoch)
+            if self._tz != tz:
+                # Seldom: another process has said since whose midnights count.
+                booked = ledger.rows(placed.values(), self._tz)
             for job_id, columns in jobs.items():
                 _update_job(connection, job_id, columns)
             for attempt_id, columns in attempts.items():
                 _put_attempt(connection, attempt_id, columns)
+            for ids in parts(list(placed)):
+                ledger.clear(connection, ids)
+            ledger.add(connection, booked)
             if events:
                 connection.execute(insert(EVENTS), events)
             if refusals:
                 connection.execute(insert(REFUSALS), refusals)
-            for ids in _parts(changes.commands_done):
-                done = update(COMMANDS).where(COMMANDS.c.id.in_(ids)).values(done=True)
+            outbox.put_new(connection, alerts)
+            for numbers in parts(changes.commands_done):
+                done = update(COMMANDS).where(COMMANDS.c.id.in_(numbers)).values(done=True)
                 connection.execute(done)
 
     def add_job(self, job: Job, events: Sequence[Event]) -> None:
@@ -101,15 +132,36 @@ class SqlStore:
             if story:
                 connection.execute(insert(EVENTS), story)
 
-    def add_command(self, job_id: str, verb: CommandVerb, at: dt.datetime) -> Command:
-        new = insert(COMMANDS).values(at=at, job_id=job_id, verb=verb.value, done=False)
+    def add_command(
+        self,
+        job_id: str,
+        verb: CommandVerb,
+        at: dt.datetime,
+        *,
+        budget_usd_micros: int | None = None,
+        deadline_at: dt.datetime | None = None,
+    ) -> Command:
+        carries = _Extension(budget_usd_micros=budget_usd_micros, deadline_at=deadline_at)
+        body = None if carries == _Extension() else _text(carries)
+        new = insert(COMMANDS).values(at=at, job_id=job_id, verb=verb.value, done=False, body=body)
         with (
             transaction(self._writer) as connection,
             _refusal_means(f"there is no job {job_id}"),
         ):
             key = connection.execute(new).inserted_primary_key
         assert key is not None
-        return Command(id=key[0], at=at, job_id=job_id, verb=verb)
+        return Command(
+            id=key[0],
+            at=at,
+            job_id=job_id,
+            verb=verb,
+            budget_usd_micros=budget_usd_micros,
+            deadline_at=deadline_at,
+        )
+
+    def hold(self, until: dt.datetime | None) -> None:
+        with transaction(self._writer) as connection:
+            connection.execute(update(META).values(held_until=until))
 
     def watch(self, job_id: str, until: dt.datetime) -> None:
         earlier = or_(JOBS.c.watched_until.is_(None), JOBS.c.watched_until < until)
@@ -150,7 +202,7 @@ class SqlStore:
             select(table.body)
             .where(table.job_id.in_(ids))
             .order_by(table.job_id, table.generation, table.id)
-            for ids in _parts(sorted(set(job_ids)))
+            for ids in parts(sorted(set(job_ids)))
         ]
         with transaction(self._engine) as connection:
             rows = [row for statement in wanted for row in connection.execute(statement)]
@@ -164,14 +216,11 @@ class SqlStore:
     def commands(self) -> tuple[Command, ...]:
         table = COMMANDS.c
         rows = self._rows(
-            select(table.id, table.at, table.job_id, table.verb)
+            select(table.id, table.at, table.job_id, table.verb, table.body)
             .where(table.done.is_(False))
             .order_by(table.id)
         )
-        return tuple(
-            Command(id=row.id, at=row.at, job_id=row.job_id, verb=CommandVerb(row.verb))
-            for row in rows
-        )
+        return tuple(map(_command, rows))
 
     def events(self, job_id: str, after: int = 0) -> tuple[tuple[int, Event], ...]:
         rows = self._rows(
@@ -197,8 +246,50 @@ class SqlStore:
         )
         return tuple(_value(Attempt, row.body) for row in rows)
 
+    def held_until(self) -> dt.datetime | None:
+        with transaction(self._engine) as connection:
+            found: dt.datetime | None = connection.execute(select(META.c.held_until)).scalar_one()
+        return found
+
+    def alert_keys(self, since: dt.datetime) -> frozenset[str]:
+        found = select(ALERTS.c.key).where(ALERTS.c.at >= since)
+        with transaction(self._engine) as connection:
+            return frozenset(connection.execute(found).scalars())
+
     def close(self) -> None:
         self._engine.dispose()
+
+    # -- the ledger ----------------------------------------------------------------------------
+
+    def cut_days_in(self, tz: str) -> None:
+        check_zone(tz)
+        if self._zone() != tz:
+            self._book_anew(tz)
+        self._tz = tz
+
+    def begin_ledger(self) -> None:
+        """For whoever opens the database: books what ended before there was a ledger."""
+        zone = self._zone()
+        if zone is None:
+            self._book_anew(FIRST_TZ)
+        self._tz = zone or FIRST_TZ
+
+    def spent(self, since: dt.date) -> Spent:
+        with transaction(self._engine) as connection:
+            return ledger.spent(connection, since)
+
+    def booked(self, since: dt.date | None = None) -> tuple[Booked, ...]:
+        with transaction(self._engine) as connection:
+            return ledger.booked(connection, since)
+
+    def _zone(self) -> str | None:
+        with transaction(self._engine) as connection:
+            found: str | None = connection.execute(select(META.c.ledger_tz)).scalar_one()
+        return found
+
+    def _book_anew(self, tz: str) -> None:
+        with transaction(self._writer) as connection:
+            ledger.book_anew(connection, tz)
 
     def _jobs(self, statement: Select[Any]) -> tuple[Job, ...]:
         rows = self._rows(statement.order_by(JOBS.c.submitted_at, JOBS.c.id))
@@ -224,11 +315,14 @@ def _refusal_means(what: str) -> Iterator[None]:
         raise Misconfigured(what) from error
 
 
-def _check_epoch(connection: Connection, epoch: int) -> None:
-    """Holds the row to the end of the transaction: nobody becomes the leader in between."""
-    led = connection.execute(select(META.c.epoch).with_for_update()).scalar_one()
+def _check_epoch(connection: Connection, epoch: int) -> str:
+    """Holds the row to the end of the transaction: nobody becomes the leader in between, or moves
+    the midnights of the ledger, whose zone this returns."""
+    wanted = select(META.c.epoch, META.c.ledger_tz).with_for_update()
+    led, tz = connection.execute(wanted).one()
     if epoch != led:
         raise StaleEpoch(f"epoch {epoch} may not write: the store is led in {led}")
+    return tz or FIRST_TZ
 
 
 def _update_job(connection: Connection, job_id: str, columns: Columns) -> None:
@@ -252,7 +346,12 @@ _JOBS = select(JOBS.c.body, JOBS.c.watched_until)
 def _job_columns(job: Job) -> Columns:
     """What the leader writes of a job."""
     body = _text(dataclasses.replace(job, watched_until=None))
-    return {"state": job.state.value, "body": body}
+    return {
+        "state": job.state.value,
+        "owner": job.spec.owner,
+        "sweep": job.spec.sweep,
+        "body": body,
+    }
 
 
 def _attempt_columns(attempt: Attempt) -> Columns:
@@ -265,6 +364,18 @@ def _attempt_columns(attempt: Attempt) -> Columns:
         "ended_at": attempt.ended_at,
         "body": _text(attempt),
     }
+
+
+def _command(row: Row[Any]) -> Command:
+    carries = _value(_Extension, row.body) if row.body else _Extension()
+    return Command(
+        id=row.id,
+        at=row.at,
+        job_id=row.job_id,
+        verb=CommandVerb(row.verb),
+        budget_usd_micros=carries.budget_usd_micros,
+        deadline_at=carries.deadline_at,
+    )
 
 
 def _event_columns(event: Event) -> Columns:
@@ -299,8 +410,3 @@ def _text(value: object) -> str:
 
 def _value(cls: type[T], body: str) -> T:
     return codec.from_json(cls, body.encode("ascii"))
-
-
-def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(ids), IDS_A_STATEMENT):
-        yield ids[start : start + IDS_A_STATEMENT]

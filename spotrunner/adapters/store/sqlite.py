@@ -12,7 +12,7 @@ from sqlalchemy import exc as sql_errors
 from spotrunner.adapters.store.migrate import migrate
 from spotrunner.adapters.store.sql import SqlStore
 from spotrunner.adapters.store.transaction import WRITES, writing
-from spotrunner.ports import Misconfigured
+from spotrunner.ports import Misconfigured, Unavailable
 
 # How long a writer waits for another one; ours are done in milliseconds.
 BUSY_S = 15
@@ -26,11 +26,13 @@ def open_store(path: Path) -> SqlStore:
     try:
         with writing(engine).begin() as connection:
             migrate(connection)
-    except (sql_errors.DatabaseError, Misconfigured) as error:
+        store = SqlStore(engine)
+        store.begin_ledger()
+    except (sql_errors.DatabaseError, Misconfigured, Unavailable) as error:
         engine.dispose()
         why = getattr(error, "orig", None) or error
         raise Misconfigured(f"{path} cannot be used as the store: {why}") from error
-    return SqlStore(engine)
+    return store
 
 
 def _make_private(path: Path) -> None:
