@@ -310,9 +310,10 @@ def _end(draft: Draft, attempt: Attempt, ended_at: dt.datetime | None, by: Ended
     elif by is EndedBy.FAULT and attempt.first_step_at is None:
         # A launch that is accepted and then finds no capacity ends like this.
         _avoid(draft, attempt, "an instance ended here by a fault of EC2's before it could work")
-    if ended_at is None:
+    at = ended_at or _unseen_end(draft, attempt)
+    if ended_at is None and at > _last_sign(draft, attempt) + _s(draft.limits.silent_s):
         attempt = dataclasses.replace(attempt, estimated=True)
-    ended = _closed(draft, attempt, ended_at or _unseen_end(draft, attempt), by)
+    ended = _closed(draft, attempt, at, by)
     why = f"{_by(by)}; cost {usd(ended.cost_usd_micros or 0)}"
     _mark_ended(draft, ended, why)
 
@@ -412,10 +413,20 @@ def _give_up(draft: Draft, attempt: Attempt) -> None:
         _end_unseen(draft, attempt, cost, "it never showed up")
 
 
+def _last_sign(draft: Draft, attempt: Attempt) -> dt.datetime:
+    """Of life. What ended within minutes of it ended then, as near as anybody needs to know."""
+    report = draft.report(attempt)
+    signs = [attempt.launched_at or attempt.intent_at, report.at if report else None]
+    signs.append(attempt.notice.at if attempt.notice else None)
+    return max(sign for sign in signs if sign is not None)
+
+
 def _unseen_end(draft: Draft, attempt: Attempt) -> dt.datetime:
     """When an instance that nobody can show any more ended at the latest: its own last word
     decides, unless it may have idled after that, else the end of its paid time."""
     latest = min(draft.now, bill_end(attempt, draft.limits))
+    if attempt.notice is not None:
+        latest = min(latest, attempt.notice.at + _s(draft.limits.free_idle_s))
     report = draft.report(attempt)
     if report is not None and report.phase in _LAST_WORDS and attempt.notice is None:
         latest = min(latest, report.at + _s(draft.limits.done_s))

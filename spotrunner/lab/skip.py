@@ -40,8 +40,8 @@ class Skipped:
 
 class Skipper:
     """`late` names the attempts whose agents have not reported since a time, `behind` those that
-    have not made a step yet, or have not read their newest order; `make_round` has the daemon make a round begun
-    after the call, and is False where there is no daemon."""
+    have not made a step yet, or have not read their newest order; `make_round` has the daemon make
+    a round begun after the call, and is False where there is no daemon."""
 
     def __init__(
         self,
