@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from structlog.testing import capture_logs
 
 from spotrunner.adapters import codec
@@ -299,6 +299,7 @@ FLOATS: dict[str, Any] = {
 }
 
 
+@settings(deadline=None)
 @given(any_of(JobSpec, **FLOATS))
 def test_any_spec_is_read_as_it_was_written(spec: JobSpec) -> None:
     bench = Bench(jobs=())
