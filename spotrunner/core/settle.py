@@ -425,8 +425,6 @@ def _unseen_end(draft: Draft, attempt: Attempt) -> dt.datetime:
     """When an instance that nobody can show any more ended at the latest: its own last word
     decides, unless it may have idled after that, else the end of its paid time."""
     latest = min(draft.now, bill_end(attempt, draft.limits))
-    if attempt.notice is not None:
-        latest = min(latest, attempt.notice.at + _s(draft.limits.free_idle_s))
     report = draft.report(attempt)
     if report is not None and report.phase in _LAST_WORDS and attempt.notice is None:
         latest = min(latest, report.at + _s(draft.limits.done_s))
