@@ -48,7 +48,9 @@ class Change(BaseModel):
         try:
             change = cls.model_validate({k: it for k, it in body.items() if it is not None})
         except ValidationError as error:
-            found = located(error.errors(), Document(values={}), cls)
+            # There is no file here, only its keys.
+            there = Document(values={}, lines={(key,): 0 for key in body})
+            found = located(error.errors(), there, cls)
             raise errors.refused([dataclasses.replace(it, line=None) for it in found]) from None
         if change == cls():
             message = "nothing is to be changed: give a budget, a deadline or both"
@@ -158,8 +160,8 @@ class _Check:
         return Problem(
             key="budget",
             message=f"{usd(own.accrued_usd_micros)} are spent and {usd(own.reserved_usd_micros)}"
-            f" reserved, {usd(-own.left_usd_micros)} more than that: nothing more is paid, and it"
-            f" stops with a checkpoint at the end of what is paid for{until}",
+            f" reserved already, {usd(-own.left_usd_micros)} more than the budget: nothing more is"
+            f" paid, and it stops with a checkpoint at the end of what is paid for{until}",
         )
 
     def _all_unpaid(self) -> bool:

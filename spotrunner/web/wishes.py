@@ -49,11 +49,11 @@ class WishCalls:
             raise errors.one(errors.CONFLICT, self._not_by_user(found))
         return self._write(found, CommandVerb.RESUME)
 
-    def extend(self, job: str, body: Annotated[dict[str, Any], Body()]) -> Json:
+    def extend(self, job: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Json:
         """Another `budget`, in USD, or another `deadline`, both as a job file has them; a time of
         day is one of the job's window's zone. `warnings` are what is not as one may expect."""
         found, now = self._open(job), self._deps.clock.now()
-        change = Change.parse(body)
+        change = Change.parse(body or {})
         spec = changed(found.spec, change, now)
         told = checked(self._deps, found, spec)
         if told.wrong:

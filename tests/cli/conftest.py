@@ -22,6 +22,7 @@ from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.cli.main import main
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.look import Outlook
 from spotrunner.core.model import Limits, Offer, Pool
 from spotrunner.core.policy.named import policies
@@ -61,6 +62,9 @@ class Behind:
     bands: dict[Pool, int] = field(default_factory=dict)
     silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
+    caps: Caps = UNCAPPED
+    # by name: what it answers to a test; nothing: it was taken
+    channels: dict[str, str] = field(default_factory=dict)
 
     def log(self, attempt: str, n: int, text: str) -> None:
         job = attempt.partition(".")[0]
@@ -69,7 +73,18 @@ class Behind:
 
 
 @pytest.fixture
-def behind() -> Behind:
+def caps() -> Caps:
+    """A module that is about caps has its own."""
+    return UNCAPPED
+
+
+@pytest.fixture
+def channels() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def behind(caps: Caps, channels: dict[str, str]) -> Behind:
     clock = VirtualClock(T0)
     buckets, home = MemoryBuckets(clock, ["data-bucket"]), MemoryObjects(clock)
     world = World(plain_setup(T0), 1)
@@ -83,6 +98,8 @@ def behind() -> Behind:
         sites=SimSites(world),
         world=world,
         offers=[*OFFERS, an_offer("eu-west-1a", "p3.2xlarge", price=900_000, dearest=3_300_000)],
+        caps=caps,
+        channels=channels,
     )
 
 
@@ -202,6 +219,9 @@ def _app(behind: Behind) -> FastAPI:
             known=partial(read_spans, behind.market),
             sync=board.sync,
             refit=partial(refit, behind.store, behind.market, behind.clock),
+            caps=behind.caps,
+            channels=frozenset(behind.channels),
+            test_alert=lambda names: {name: behind.channels[name] for name in names},
         )
     )
 

@@ -21,6 +21,7 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.model import Attempt, Job, Limits
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.board import Board
@@ -96,6 +97,9 @@ class Api:
     wakes: list[None] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     round_ends: bool = True
+    # what a channel answers to a test; nothing: it was taken
+    channels: dict[str, str] = field(default_factory=dict)
+    tested: list[tuple[str, ...]] = field(default_factory=list)
 
     def get(self, path: str, **query: Any) -> Any:
         return _good(self.client.get(path, params=query))
@@ -114,6 +118,10 @@ class Api:
         job: dict[str, Any] = _good(self.submit(fields, workdir))
         return str(job["id"])
 
+    def test_alert(self, names: Sequence[str]) -> dict[str, str]:
+        self.tested.append(tuple(names))
+        return {name: self.channels.get(name, "") for name in names}
+
     def round(self, timeout_s: float) -> bool:
         self.rounds.append(timeout_s)
         return self.round_ends
@@ -129,7 +137,18 @@ def _good(response: Any) -> Any:
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
+def caps() -> Caps:
+    """A module that is about caps has its own."""
+    return UNCAPPED
+
+
+@pytest.fixture
+def channels() -> frozenset[str]:
+    return frozenset()
+
+
+@pytest.fixture
+def api(caps: Caps, channels: frozenset[str]) -> Iterator[Api]:
     clock = VirtualClock(START)
     world = World(plain_setup(START), 1)
     buckets = MemoryBuckets(clock, ["data-bucket"])
@@ -172,6 +191,9 @@ def api() -> Iterator[Api]:
         sync=board.sync,
         refit=partial(refit, store, market, clock),
         max_workdir_bytes=MAX_WORKDIR_BYTES,
+        caps=caps,
+        channels=channels,
+        test_alert=lambda names: made[0].test_alert(names),
     )
     with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         made.append(
