@@ -42,6 +42,12 @@ class Start:
         pays_s = first_step_s(purse, self.spec, self.offer, now, step_s, self.limits)
         return pays_s >= self.limits.boot_allowance_s
 
+    def short_usd_micros(self, balance: Balance) -> int:
+        """What the cap lacks of it, however long the job waits. A day is rounded at both its
+        ends."""
+        more = 0 if balance.cap.day is None else ROUNDED_USD_MICROS
+        return self.usd_micros + more + _gone_usd_micros(balance) - balance.cap.usd_micros
+
     def __str__(self) -> str:
         beside = "its disk and its address"
         if move_usd_micros(self.spec, self.offer.pool.region):
@@ -72,7 +78,7 @@ def least_start(spec: JobSpec, offers: Iterable[Offer], limits: Limits) -> Start
 def never_paid(start: Start, purse: Purse, caps: Caps, now: dt.datetime) -> Iterator[Problem]:
     """Each cap under which the job can never start."""
     for each in in_force(purse, now):
-        cap, short, gone = each.cap, _short_usd_micros(start, each), _gone_usd_micros(each)
+        cap, short, gone = each.cap, start.short_usd_micros(each), _gone_usd_micros(each)
         if short <= 0:
             continue
         whose = usd(cap.usd_micros) if cap.scope is Scope.JOB else str(cap)
@@ -87,7 +93,7 @@ def never_paid(start: Start, purse: Purse, caps: Caps, now: dt.datetime) -> Iter
 def not_now(start: Start, purse: Purse, now: dt.datetime) -> Iterator[Problem]:
     """Each cap under which the job will start, but not yet."""
     for each in in_force(purse, now):
-        if start.is_paid_by(each, now) or _short_usd_micros(start, each) > 0:
+        if start.is_paid_by(each, now) or start.short_usd_micros(each) > 0:
             continue
         cap, accrued = each.cap, each.accrued_usd_micros
         until = f"until {minute(cap.end)}, or " if cap.end else ""
@@ -102,12 +108,6 @@ def _gone_usd_micros(balance: Balance) -> int:
     """What is spent for good. Of a day's cap it comes back with the next day; and what others have
     reserved, when they end."""
     return balance.accrued_usd_micros if balance.cap.day is None else 0
-
-
-def _short_usd_micros(start: Start, balance: Balance) -> int:
-    """What the cap lacks of a start, however long it waits. A day is rounded at both its ends."""
-    more = 0 if balance.cap.day is None else ROUNDED_USD_MICROS
-    return start.usd_micros + more + _gone_usd_micros(balance) - balance.cap.usd_micros
 
 
 def unattended(start: Start, purse: Purse, now: dt.datetime) -> Problem | None:
