@@ -56,4 +56,4 @@ def _notes(answer: dict[str, Any]) -> Iterator[str]:
     if not answer["jobs"]:
         yield "no open jobs"
     if any(cap["left_usd"] < 0 for cap in answer["caps"]):
-        yield "below zero: what was paid for before a cap was lowered; nothing more is paid for it"
+        yield "below zero: so much was spent or paid for before the cap was lowered; no more is"

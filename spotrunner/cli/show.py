@@ -221,7 +221,7 @@ def _budget(answer: Json) -> str | None:
     told = f"{words.usd(answer['budget_usd'])}: {words.usd(answer['reserved_usd'])} reserved"
     if answer["over_usd"]:
         over = words.usd(answer["over_usd"])
-        return f"{told}, {over} too much: paid for before it was lowered, and nothing more is"
+        return f"{told}, {over} over it: paid for before it was lowered, and nothing more is"
     left = answer["budget_usd"] - answer["cost_usd"] - answer["reserved_usd"]
     return f"{told}, {words.usd(max(0.0, left))} left"
 
@@ -234,7 +234,7 @@ def _shared(cap: Json) -> str | None:
         return None
     left = cap["left_usd"]
     return f"{cap['words']}: " + (
-        f"{words.usd(left)} left" if left >= 0 else f"{words.usd(-left)} too much"
+        f"{words.usd(left)} left" if left >= 0 else f"{words.usd(-left)} over it"
     )
 
 
