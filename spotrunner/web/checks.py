@@ -306,8 +306,8 @@ class _Check:
         if needed is None:
             return
         self._spec, told = promise.settled(self._spec, needed, self._raises_budget)
-        self._warnings += [told] if told is not None else []
-        self._warnings += promise.bound_elsewhere(self._spec, needed, self._purse())
+        bound = promise.bound_elsewhere(self._spec, needed, self._purse())
+        self._warnings += [each for each in (told, bound) if each is not None]
 
     # -- the rest ------------------------------------------------------------------------------
 

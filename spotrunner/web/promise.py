@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spotrunner.core.amounts import cents_up
@@ -110,17 +109,18 @@ def settled(spec: JobSpec, needed: Needs, raises: bool) -> tuple[JobSpec, Proble
     return spec, problem
 
 
-def bound_elsewhere(spec: JobSpec, needed: Needs, purse: Purse) -> Iterator[Problem]:
-    """Each cap beside the job's own that does not pay for the deadline: no job can raise those."""
-    for each in purse.balances:
-        left = each.left_usd_micros
-        if each.cap.scope is Scope.JOB or left >= needed.on_demand_usd_micros:
-            continue
-        yield Problem(
-            key="deadline",
-            message=f"the deadline cannot be promised: {needed}, and {each.cap} leaves"
-            f" {usd(max(0, left))}, which holds: {_late(spec)}",
-        )
+def bound_elsewhere(spec: JobSpec, needed: Needs, purse: Purse) -> Problem | None:
+    """The tightest cap beside the job's own, where it does not pay for the deadline: no job can
+    raise that one."""
+    others = (each for each in purse.balances if each.cap.scope is not Scope.JOB)
+    bound = min(others, key=lambda each: each.left_usd_micros, default=None)
+    if bound is None or bound.left_usd_micros >= needed.on_demand_usd_micros:
+        return None
+    return Problem(
+        key="deadline",
+        message=f"the deadline cannot be promised: {needed}, and {bound.cap} leaves"
+        f" {usd(max(0, bound.left_usd_micros))}, which holds: {_late(spec)}",
+    )
 
 
 def _late(spec: JobSpec) -> str:

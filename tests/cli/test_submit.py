@@ -11,7 +11,7 @@ import pytest
 from spotrunner.cli.jobfile import login
 from spotrunner.core.model import DataSource, Market
 from spotrunner.ports import Changes, Unavailable
-from tests.build import a_refusal
+from tests.build import a_refusal, an_offer
 from tests.cli.conftest import Behind, Run
 
 JOB = """\
@@ -173,6 +173,27 @@ def test_where_nothing_can_be_checked_nothing_is_submitted(
         " eu-west-1: no route); try again\n"
     )
     assert not behind.store.jobs()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_budget_that_the_deadline_raises_is_shown_before_anybody_says_yes(
+    behind: Behind, run: Run, job_file: Path
+) -> None:
+    behind.offers += [an_offer(price=526_000, market=Market.ON_DEMAND)]
+    job_file.write_text(f"{JOB}work: 8h\ndeadline: 12h\non_conflict: deadline\n")
+    said = run("submit", job_file, *GIVEN, "--dry-run")
+    _, _, budget, warning, last = said.err.splitlines()
+    assert budget.startswith("budget: $4.39, which is 1d at this price")
+    assert warning == (
+        f"{job_file}:11: budget: the deadline and the budget cannot both be promised: the work is"
+        " expected to cost 1.51 USD on spot (us-east-1a/g4dn.xlarge), on-demand to the end would"
+        " need 4.39 USD (us-east-1a/g4dn.xlarge), and the budget is 2.00 USD; on_conflict: deadline"
+        " raises it to 4.39 USD, never exceeded"
+    )
+    assert last == "nothing was submitted"
+    run("submit", job_file, *GIVEN, "-y")
+    (job,) = behind.store.jobs()
+    assert job.spec.budget_usd_micros == 4_390_000
 
 
 @pytest.mark.usefixtures("here")

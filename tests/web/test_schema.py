@@ -225,8 +225,16 @@ def test_what_is_sent_means_what_was_read() -> None:
     assert to_spec(again, None, NOW).budget_usd_micros == 100_000
 
 
-def test_the_payloads_job_file_is_right() -> None:
-    text = (REPOSITORY / "payloads" / "digits" / "job.yaml").read_text()
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("payloads/digits", "digits"),
+        ("examples/overnight", "overnight"),
+        ("examples/bert-p3", "bert-p3"),
+    ],
+)
+def test_the_job_files_that_come_along_are_right(path: str, name: str) -> None:
+    text = (REPOSITORY / path / "job.yaml").read_text()
     values = located.read(text, "job.yaml").values
-    values["envs"]["BUCKET"] = "my-bucket"
-    assert to_spec(JobFile.model_validate(values), None, NOW).name == "digits"
+    values.setdefault("envs", {})["BUCKET"] = "my-bucket"
+    assert to_spec(JobFile.model_validate(values), None, NOW).name == name
