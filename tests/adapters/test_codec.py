@@ -17,16 +17,18 @@ from hypothesis import given, settings
 
 from spotrunner.adapters import codec
 from spotrunner.core import model
+from spotrunner.core.caps import Caps, Spent
 from spotrunner.core.hazard import MEASURED, Hazards
+from spotrunner.core.windows import Window
 
 NOON = dt.datetime(2026, 11, 3, 12, tzinfo=dt.timezone.utc)
 
-# A Snapshot lives for one round and is never written down; its keys are no texts. Hazards are not
-# just any numbers: they have a test of their own.
+# A Snapshot and the money in it live for one round and are never written down; their keys are no
+# texts. Hazards are not just any numbers: they have a test of their own.
 CLASSES = tuple(
     cls
     for _, cls in inspect.getmembers(model, dataclasses.is_dataclass)
-    if isinstance(cls, type) and cls not in (model.Snapshot, Hazards)
+    if isinstance(cls, type) and cls not in (model.Snapshot, Caps, Spent, Hazards)
 )
 
 _times = st.datetimes(
@@ -41,6 +43,13 @@ _LEAVES: dict[object, st.SearchStrategy[object]] = {
     bool: st.booleans(),
     type(None): st.none(),
     dt.datetime: _times,
+    Window: st.builds(
+        Window,
+        start_min=st.integers(0, 1439),
+        stop_min=st.integers(0, 1440),
+        tz=st.text(max_size=8),
+        days=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sqlite3
 import stat
 import subprocess
@@ -23,10 +24,10 @@ from spotrunner.adapters import codec
 from spotrunner.adapters.store.migrate import VERSION_TABLE
 from spotrunner.adapters.store.schema import METADATA
 from spotrunner.adapters.store.sqlite import new_engine, open_store
-from spotrunner.core.model import Attempt, CommandVerb
+from spotrunner.core.model import Attempt, CommandVerb, Job
 from spotrunner.core.states import AttemptState
 from spotrunner.ports import Changes, Misconfigured, Unavailable
-from tests.contracts.values import a_job, a_refusal, a_zone_quote, an_attempt, at
+from tests.contracts.values import a_job, a_refusal, a_spec, a_zone_quote, an_attempt, at
 
 JOB = "digits-aaaa"
 
@@ -183,7 +184,7 @@ def test_the_tables_are_postgresqls_too(table: Table) -> None:
 
 def test_a_store_of_the_first_schema_keeps_all_it_has(path: Path) -> None:
     attempt = an_attempt(state=AttemptState.ENDED, ended_at=at(60))
-    _write_first_schema(path, attempt)
+    _write_old_schema(path, "0001", a_job(), attempt)
     store = open_store(path)
     assert store.installation() == "5170c4fe"
     assert store.jobs() == (a_job(watched_until=at(9)),)
@@ -201,15 +202,63 @@ def test_a_store_of_the_first_schema_keeps_all_it_has(path: Path) -> None:
     store.close()
 
 
-def _write_first_schema(path: Path, attempt: Attempt) -> None:
-    """A store as version 0001 left it, in the columns that it had."""
+def test_a_store_from_before_the_ledger_knows_what_was_spent(path: Path) -> None:
+    job = a_job(spec=a_spec(owner="alice", sweep="night"))
+    # From noon to two in the morning.
+    ended = an_attempt(
+        state=AttemptState.ENDED,
+        launched_at=at(0),
+        ended_at=at(14 * 3600),
+        hour_prices_usd_micros=(200_000,) * 14,
+        cost_usd_micros=2_800_000,
+    )
+    _write_old_schema(path, "0002", job, ended)
+    store = open_store(path)
+    today, tomorrow = dt.date(2026, 11, 1), dt.date(2026, 11, 2)
+    spent = store.spent(today)
+    assert spent.by_owner_and_day == {("alice", today): 2_400_000, ("alice", tomorrow): 400_000}
+    assert spent.by_sweep == {"night": 2_800_000}
+    assert [(it.entry.attempt, it.entry.day) for it in store.booked()] == [
+        (ended.id, today),
+        (ended.id, tomorrow),
+    ]
+    assert store.held_until() is None
+    (command,) = store.commands()
+    assert (command.budget_usd_micros, command.deadline_at) == (None, None)
+    store.cut_days_in("Asia/Shanghai")
+    store.close()
+    # The ledger is begun once; afterwards it is as the daemon has said.
+    store = open_store(path)
+    assert store.spent(today).by_day == {today: 800_000, tomorrow: 2_000_000}
+    store.close()
+
+
+def test_a_ledger_that_was_not_begun_is_begun_later(path: Path) -> None:
+    """Killed between the new tables and the booking."""
+    store = open_store(path)
+    store.add_job(a_job(), ())
+    ended = an_attempt(state=AttemptState.ENDED, launched_at=at(0), cost_usd_micros=5)
+    store.write(store.lead("a"), Changes(attempts=(ended,)))
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("DELETE FROM ledger")
+        other.execute("UPDATE meta SET ledger_tz = NULL")
+        other.commit()
+    store = open_store(path)
+    assert store.spent(dt.date(2026, 11, 1)).total_usd_micros == 5
+    store.close()
+
+
+def _write_old_schema(path: Path, revision: str, job: Job, attempt: Attempt) -> None:
+    """A store as an old version left it, in the columns that it had (the first two had the same
+    of all that is written here)."""
     engine = new_engine(path)
     config = Config()
     config.set_main_option("script_location", "spotrunner.adapters.store:migrations")
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
     engine.dispose()
 
     def body(value: object) -> str:
@@ -219,7 +268,7 @@ def _write_first_schema(path: Path, attempt: Attempt) -> None:
         f"2026-11-01 {time}.000000" for time in ("12:00:00", "12:00:09", "12:01:00")
     )
     rows: list[tuple[str, tuple[object, ...]]] = [
-        ("jobs VALUES (?, ?, ?, ?, ?)", (JOB, "queued", noon, soon, body(a_job()))),
+        ("jobs VALUES (?, ?, ?, ?, ?)", (JOB, "queued", noon, soon, body(job))),
         (
             "attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (attempt.id, JOB, 1, "ended", "us-east-1", noon, later, body(attempt)),
@@ -293,9 +342,14 @@ def test_what_every_round_asks_is_found_by_index(path: Path) -> None:
         store.recent_attempts(at(0))
         store.market.zone_quotes("us-east-1", ["g4dn.xlarge"], at(0), at(60))
         store.market.memo("advisor")
+        store.alert_keys(at(0))
+        store.due(at(0))
+        store.spent(dt.date(2026, 11, 1))
     finally:
         event.remove(Engine, "before_cursor_execute", explain)
-    assert len(plans) >= 9
-    # The zones are a table of the statement's own, of a few rows.
-    assert [line for line in plans if "SCAN" in line and line != "SCAN zones"] == []
+    assert len(plans) >= 15
+    scans = [line for line in plans if "SCAN" in line]
+    # Tables of the statements' own: a few zones, a sum for each job. And the sum over all time.
+    whole = {"SCAN zones", "SCAN anon_1", "SCAN ledger USING COVERING INDEX ix_ledger_job_id"}
+    assert set(scans) <= whole
     store.close()
