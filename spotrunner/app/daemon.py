@@ -305,6 +305,7 @@ class _Daemon:
                 caps=self._settings.caps,
                 channels=self._channels.channels,
                 test_alert=self._test_alert,
+                data_feed=self._settings.data_feed.url if self._settings.data_feed else None,
             )
         )
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -50,7 +50,7 @@ def create_app(deps: Deps) -> FastAPI:
     errors.add_handlers(app)
     app.include_router(_Jobs(deps).router(), prefix="/v1")
     app.include_router(PriceCalls(deps).router(), prefix="/v1")
-    app.include_router(ReconcileCalls(deps).router(), prefix="/v1")
+    app.include_router(ReconcileCalls(deps, deps.data_feed).router(), prefix="/v1")
     app.include_router(fitting.router(deps), prefix="/v1")
     app.include_router(BudgetCalls(deps).router(), prefix="/v1")
     app.include_router(ReportCalls(deps).router(), prefix="/v1")

@@ -92,3 +92,5 @@ class Deps:
     caps: Caps = UNCAPPED
     channels: frozenset[str] = frozenset()
     test_alert: Callable[[Sequence[str]], Mapping[str, str]] = to_nobody
+    # `s3://bucket/prefix/` of the account's spot data feed, where the settings name one
+    data_feed: str | None = None

@@ -1,13 +1,14 @@
-"""Which job and which attempts a word in a path means."""
+"""Which job, which attempts and which time the words of a call mean."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 from spotrunner.core.catalogue import closest_name
 from spotrunner.core.model import Attempt, Job
 from spotrunner.ports import Store
-from spotrunner.web import errors
+from spotrunner.web import errors, moments
 
 _SHOWN = 5
 # Whoever mistypes an id means a job of late.
@@ -49,3 +50,21 @@ def find_attempts(attempts: Sequence[Attempt], word: str) -> Sequence[Attempt]:
         there = ", ".join(each.id for each in attempts) or "none yet"
         raise errors.one(errors.NOT_FOUND, f"there is no attempt {word}; there is {there}")
     return found
+
+
+def past(text: str, now: dt.datetime) -> dt.datetime:
+    """How long ago, or since which time, a query wants to know. Raises ApiError."""
+    ago_s = moments.seconds(text)
+    try:
+        if ago_s is not None:
+            return now - dt.timedelta(seconds=ago_s)
+        since = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        since = since if since.tzinfo else since.replace(tzinfo=dt.timezone.utc)
+        since = since.astimezone(dt.timezone.utc)
+    except (ValueError, OverflowError):
+        message = f"expected how long ago (30d, 12h) or a day (2026-10-01, in UTC), found {text}"
+        raise errors.one(errors.UNPROCESSABLE, message, "since") from None
+    if since >= now:
+        message = f"{text} is not past yet: it is {now:%Y-%m-%d %H:%M} UTC"
+        raise errors.one(errors.UNPROCESSABLE, message, "since")
+    return since

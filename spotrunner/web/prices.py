@@ -15,8 +15,9 @@ from spotrunner.core.catalogue import closest_name, region_problem, type_problem
 from spotrunner.core.history import Span, Step, holes, steps, summary
 from spotrunner.core.located import Problem
 from spotrunner.core.tracked import RegionMarket, Source
-from spotrunner.web import errors, moments
+from spotrunner.web import errors
 from spotrunner.web.deps import Deps
+from spotrunner.web.find import past
 from spotrunner.web.views import Json, when
 
 SINCE_DAYS = 30
@@ -61,7 +62,7 @@ class PriceCalls:
         deps, now = self._deps, self._deps.clock.now()
         regions = self._regions(region or ())
         self._check_types(type_ or ())
-        begin = _since(since, now)
+        begin = past(since, now)
         markets = deps.tracked(regions, type_ or deps.types)
         found = [
             of_type
@@ -133,24 +134,6 @@ def _region_problem(name: str, ours: Sequence[str]) -> str:
         f"the daemon does not look at {name}, only at {', '.join(ours)}: add it to `regions` in the"
         " daemon's settings and restart it"
     )
-
-
-def _since(text: str, now: dt.datetime) -> dt.datetime:
-    """Raises ApiError."""
-    ago_s = moments.seconds(text)
-    try:
-        if ago_s is not None:
-            return now - dt.timedelta(seconds=ago_s)
-        since = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-        since = since if since.tzinfo else since.replace(tzinfo=dt.timezone.utc)
-        since = since.astimezone(dt.timezone.utc)
-    except (ValueError, OverflowError):
-        message = f"expected how long ago (30d, 12h) or a day (2026-10-01, in UTC), found {text}"
-        raise errors.one(errors.UNPROCESSABLE, message, "since") from None
-    if since >= now:
-        message = f"{text} is not past yet: it is {now:%Y-%m-%d %H:%M} UTC"
-        raise errors.one(errors.UNPROCESSABLE, message, "since")
-    return since
 
 
 # -- one type in one region --------------------------------------------------------------------

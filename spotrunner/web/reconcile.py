@@ -15,8 +15,9 @@ from spotrunner.core.datafeed import Damage, Page, hour_of, once, read
 from spotrunner.core.model import Attempt, Market, Pool, Quote
 from spotrunner.core.reconciled import Compared, Reconciliation, compare
 from spotrunner.ports import NotAuthorized, NotFound, ObjectInfo, Objects
-from spotrunner.web import errors, moments
+from spotrunner.web import errors
 from spotrunner.web.deps import MIB, Deps
+from spotrunner.web.find import past
 from spotrunner.web.moments import Json, when
 from spotrunner.web.schema import bucket_and_prefix
 
@@ -50,7 +51,7 @@ class ReconcileCalls:
         its cost in the ledger and in the feed; `feed` is another than that of the settings. Amounts
         are integer micro-dollars."""
         deps, now = self._deps, self._deps.clock.now()
-        begin, source = _since(since, now), _source(feed or self._data_feed or "")
+        begin, source = past(since, now), _source(feed or self._data_feed or "")
         attempts = deps.store.recent_attempts(begin)
         launched = [it.launched_at for it in attempts if it.launched_at is not None]
         shelf = _listed(deps.buckets.objects(source.bucket), source, min([begin, *launched]))
@@ -75,24 +76,6 @@ class ReconcileCalls:
             **_told(found),
             "damages": list(_damages(damages, rows.contradictions)),
         }
-
-
-def _since(text: str, now: dt.datetime) -> dt.datetime:
-    """Raises ApiError."""
-    ago_s = moments.seconds(text)
-    try:
-        if ago_s is not None:
-            return now - dt.timedelta(seconds=ago_s)
-        since = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-        since = since if since.tzinfo else since.replace(tzinfo=dt.timezone.utc)
-        since = since.astimezone(dt.timezone.utc)
-    except (ValueError, OverflowError):
-        message = f"expected how long ago (7d, 12h) or a day (2026-11-01, in UTC), found {text}"
-        raise errors.one(errors.UNPROCESSABLE, message, "since") from None
-    if since >= now:
-        message = f"{text} is not past yet: it is {now:%Y-%m-%d %H:%M} UTC"
-        raise errors.one(errors.UNPROCESSABLE, message, "since")
-    return since
 
 
 # -- the files of the feed ---------------------------------------------------------------------

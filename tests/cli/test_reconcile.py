@@ -167,7 +167,7 @@ def test_damage_and_files_that_were_not_read_are_told(
         ([], "--feed: no data feed is known: name it as s3://BUCKET/PREFIX/"),
         ([], "aws ec2 create-spot-datafeed-subscription --bucket BUCKET --prefix PREFIX"),
         (["--feed", "my-bucket"], "--feed: expected s3://BUCKET/PREFIX/, found my-bucket"),
-        ([*FEED, "--since", "soon"], "--since: expected how long ago (7d, 12h) or a day"),
+        ([*FEED, "--since", "soon"], "--since: expected how long ago (30d, 12h) or a day"),
         ([*FEED, "-o", "xml"], "'xml' is not one of"),
     ],
 )

@@ -148,7 +148,12 @@ def channels() -> frozenset[str]:
 
 
 @pytest.fixture
-def api(caps: Caps, channels: frozenset[str]) -> Iterator[Api]:
+def data_feed() -> str | None:
+    return None
+
+
+@pytest.fixture
+def api(caps: Caps, channels: frozenset[str], data_feed: str | None) -> Iterator[Api]:
     clock = VirtualClock(START)
     world = World(plain_setup(START), 1)
     buckets = MemoryBuckets(clock, ["data-bucket"])
@@ -194,6 +199,7 @@ def api(caps: Caps, channels: frozenset[str]) -> Iterator[Api]:
         caps=caps,
         channels=channels,
         test_alert=lambda names: made[0].test_alert(names),
+        data_feed=data_feed,
     )
     with TestClient(create_app(deps), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         made.append(

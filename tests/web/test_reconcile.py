@@ -266,7 +266,7 @@ def test_since_is_a_day_or_a_time(api: Api, since: str) -> None:
 @pytest.mark.parametrize(
     ("query", "key", "words"),
     [
-        ({"since": "yesterday"}, "since", "expected how long ago (7d, 12h) or a day"),
+        ({"since": "yesterday"}, "since", "expected how long ago (30d, 12h) or a day"),
         ({"since": "99999999d"}, "since", "found 99999999d"),
         ({"since": "2027-01-01"}, "since", "is not past yet: it is 2026-11-21 08:00 UTC"),
         ({"feed": "my-bucket/feed"}, "feed", "expected s3://BUCKET/PREFIX/, found my-bucket/feed"),
@@ -320,6 +320,13 @@ home: {bucket: my-spotrunner, region: us-east-1}
 regions: [us-east-1]
 state_dir: state
 """
+
+
+@pytest.mark.parametrize("data_feed", [FEED])
+def test_the_feed_of_the_settings_is_read_where_the_call_names_none(api: Api) -> None:
+    booked(api, lived(1))
+    put(api.data, THEN_S, a_line(THEN_S, "0.1600000000", "0.1600000000"))
+    assert api.post("/v1/reconcile")["feed"] == FEED
 
 
 @pytest.mark.parametrize(
