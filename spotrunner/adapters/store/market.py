@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from spotrunner.adapters.store.quotes import by_key, check_time, check_window, oldest_first
+from spotrunner.adapters.store.quotes import CheckedMarket, Wanted
 from spotrunner.adapters.store.schema import MEMOS, QUOTES, Utc
 from spotrunner.adapters.store.transaction import transaction, writing
 from spotrunner.ports import Memo, ZoneQuote
@@ -29,44 +28,12 @@ from spotrunner.ports import Memo, ZoneQuote
 Insert = sqlite.Insert | postgresql.Insert
 
 
-class SqlMarket:
+class SqlMarket(CheckedMarket):
     """Over an engine whose database has the tables already; whoever opened it closes it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = writing(engine)
-
-    def add_quotes(self, quotes: Sequence[ZoneQuote]) -> int:
-        # In the order of the key: two that add the same rows do not wait for each other in a ring.
-        rows = [_quote_columns(quote) for quote in by_key(quotes)]
-        if not rows:
-            return 0
-        unknown = self._insert(QUOTES).on_conflict_do_nothing()
-        with transaction(self._writer) as connection:
-            # One statement a row, prepared once: no database's limit of parameters is near. Asked
-            # for, the count is the sum over all; else some drivers have lost it by the end.
-            counted = {"preserve_rowcount": True}
-            return connection.execute(unknown, rows, execution_options=counted).rowcount
-
-    def zone_quotes(
-        self,
-        region: str,
-        instance_types: Sequence[str],
-        since: dt.datetime,
-        until: dt.datetime | None = None,
-    ) -> tuple[ZoneQuote, ...]:
-        check_window(since, until)
-        wanted = [_history(region, name, since, until) for name in sorted(set(instance_types))]
-        with transaction(self._engine) as connection:
-            rows = [row for statement in wanted for row in connection.execute(statement)]
-        return oldest_first([_quote(row) for row in rows])
-
-    def remember(self, memo: Memo) -> None:
-        check_time(f"the memo {memo.key}", memo.at)
-        said = {"at": memo.at, "etag": memo.etag, "body": memo.body}
-        new = self._insert(MEMOS).values(key=memo.key, **said)
-        with transaction(self._writer) as connection:
-            connection.execute(new.on_conflict_do_update(index_elements=["key"], set_=said))
 
     def memo(self, key: str) -> Memo | None:
         with transaction(self._engine) as connection:
@@ -75,6 +42,28 @@ class SqlMarket:
             return None
         return Memo(key=row.key, at=row.at, body=row.body, etag=row.etag)
 
+    def _add(self, quotes: Sequence[ZoneQuote]) -> int:
+        # In the order of the key: two that add the same rows do not wait for each other in a ring.
+        rows = [_quote_columns(quote) for quote in quotes]
+        unknown = self._insert(QUOTES).on_conflict_do_nothing()
+        with transaction(self._writer) as connection:
+            # One statement a row, prepared once: no database's limit of parameters is near. Asked
+            # for, the count is the sum over all; else some drivers have lost it by the end.
+            counted = {"preserve_rowcount": True}
+            return connection.execute(unknown, rows, execution_options=counted).rowcount
+
+    def _history(self, wanted: Wanted) -> list[ZoneQuote]:
+        statements = [_history(name, wanted) for name in sorted(wanted.instance_types)]
+        with transaction(self._engine) as connection:
+            rows = [row for statement in statements for row in connection.execute(statement)]
+        return [_quote(row) for row in rows]
+
+    def _remember(self, memo: Memo) -> None:
+        said = {"at": memo.at, "etag": memo.etag, "body": memo.body}
+        new = self._insert(MEMOS).values(key=memo.key, **said)
+        with transaction(self._writer) as connection:
+            connection.execute(new.on_conflict_do_update(index_elements=["key"], set_=said))
+
     def _insert(self, table: Table) -> Insert:
         """That knows of conflicts: the same words, but each database's own."""
         if self._engine.dialect.name == "postgresql":
@@ -82,10 +71,9 @@ class SqlMarket:
         return sqlite.insert(table)
 
 
-def _history(
-    region: str, instance_type: str, since: dt.datetime, until: dt.datetime | None
-) -> Select[Any]:
+def _history(instance_type: str, wanted: Wanted) -> Select[Any]:
     """A type's quotes in a region, a zone's from the one in force at `since` on."""
+    region, since, until = wanted.region, wanted.since, wanted.until
     zones = _zones(region, instance_type)
     before = QUOTES.alias()
     in_force = select(func.max(before.c.at)).where(

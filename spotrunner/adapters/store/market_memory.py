@@ -8,13 +8,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 
-from spotrunner.adapters.store.quotes import by_key, check_time, check_window, oldest_first
+from spotrunner.adapters.store.quotes import CheckedMarket, Wanted
 from spotrunner.ports import Memo, ZoneQuote
 
 _at = attrgetter("at")
 
 
-class MemoryMarket:
+class MemoryMarket(CheckedMarket):
     """Forgets everything with its process; else as the contract says."""
 
     def __init__(self) -> None:
@@ -23,39 +23,28 @@ class MemoryMarket:
         self._quotes: dict[tuple[str, str, str], list[ZoneQuote]] = {}
         self._memos: dict[str, Memo] = {}
 
-    def add_quotes(self, quotes: Sequence[ZoneQuote]) -> int:
-        checked = by_key(quotes)
-        with self._lock:
-            return sum(self._add(quote) for quote in checked)
-
-    def zone_quotes(
-        self,
-        region: str,
-        instance_types: Sequence[str],
-        since: dt.datetime,
-        until: dt.datetime | None = None,
-    ) -> tuple[ZoneQuote, ...]:
-        check_window(since, until)
-        wanted = set(instance_types)
-        with self._lock:
-            found = [
-                quote
-                for (of_region, instance_type, _), history in self._quotes.items()
-                if of_region == region and instance_type in wanted
-                for quote in _within(history, since, until)
-            ]
-        return oldest_first(found)
-
-    def remember(self, memo: Memo) -> None:
-        check_time(f"the memo {memo.key}", memo.at)
-        with self._lock:
-            self._memos[memo.key] = memo
-
     def memo(self, key: str) -> Memo | None:
         with self._lock:
             return self._memos.get(key)
 
-    def _add(self, quote: ZoneQuote) -> bool:
+    def _add(self, quotes: Sequence[ZoneQuote]) -> int:
+        with self._lock:
+            return sum(self._add_one(quote) for quote in quotes)
+
+    def _history(self, wanted: Wanted) -> list[ZoneQuote]:
+        with self._lock:
+            return [
+                quote
+                for (region, instance_type, _), history in self._quotes.items()
+                if region == wanted.region and instance_type in wanted.instance_types
+                for quote in _within(history, wanted.since, wanted.until)
+            ]
+
+    def _remember(self, memo: Memo) -> None:
+        with self._lock:
+            self._memos[memo.key] = memo
+
+    def _add_one(self, quote: ZoneQuote) -> bool:
         """Inside the lock: false for one that is known."""
         zone = (quote.region, quote.instance_type, quote.zone_id)
         history = self._quotes.setdefault(zone, [])
