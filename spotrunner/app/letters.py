@@ -8,24 +8,14 @@ from dataclasses import dataclass
 
 from spotrunner.adapters import codec
 from spotrunner.adapters.heads import ObjectHeads
-from spotrunner.adapters.mail import REPORTS, ObjectMailbox
+from spotrunner.adapters.mail import BRAKE, REPORTS, ObjectMailbox
+from spotrunner.adapters.mail import Brake as Brake  # who writes one needs no other module
 from spotrunner.core.ids import generation_of
 from spotrunner.core.model import Head, Order, Phase, Report, Verb
 from spotrunner.ports import NotFound, Objects, StaleEpoch
 
-# A daemon that finds it launches nothing.
-BRAKE_KEY = "mail/brake.json"
 # A daemon that starts meanwhile takes a higher epoch, but not again and again.
 MAX_TRIES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Brake:
-    """Who has said that nothing is to be launched, and when."""
-
-    at: dt.datetime
-    by: str
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +25,8 @@ class Letters:
     objects: Objects
 
     def brake(self, brake: Brake) -> None:
-        self.objects.put(BRAKE_KEY, codec.to_json(brake))
+        """A daemon that finds it launches nothing."""
+        self.objects.put(BRAKE, codec.to_json(brake))
 
     def stop(self, box: str, why: str, paid_until: dt.datetime) -> None:
         """See that an order to stop lies in the box. Its epoch is above that of any daemon which

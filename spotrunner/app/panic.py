@@ -24,10 +24,11 @@ from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.cloud import Ec2Cloud
 from spotrunner.adapters.aws.objects import S3Objects
 from spotrunner.adapters.aws.session import Aws
+from spotrunner.adapters.mail import Brake
 from spotrunner.app import logs
 from spotrunner.app.bounded import each
 from spotrunner.app.fates import SPENT, Case, Fate, Outcome
-from spotrunner.app.letters import Brake, Letters
+from spotrunner.app.letters import Letters
 from spotrunner.core.ids import home_of
 from spotrunner.core.model import Limits
 from spotrunner.ports import Clock, Cloud, Misconfigured, PortError, Unavailable
@@ -183,7 +184,7 @@ class Panic:
         case = self._cases.get(sighting.instance.id)
         if case is None and sighting.alive:
             self._cases[sighting.instance.id] = Case(sighting=sighting)
-        elif case is not None and not sighting.alive and not case.terminated:
+        elif case is not None and not sighting.alive:
             case.ended = True
 
     def _alive(self) -> list[Case]:

@@ -20,9 +20,9 @@ from spotrunner.adapters.aws.objects import S3Objects
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.aws.sites import AwsSites
 from spotrunner.adapters.heads import ObjectHeads
-from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.mail import BRAKE, Brake, ObjectMailbox
 from spotrunner.app import panic as over_aws
-from spotrunner.app.letters import BRAKE_KEY, Brake, Letters
+from spotrunner.app.letters import Letters
 from spotrunner.app.panic import Patience
 from spotrunner.core.ids import TAG_HOME, generation_of, home_tag, job_of
 from spotrunner.core.model import (
@@ -133,8 +133,8 @@ class Account:
         return {record.id for record in self.endpoint.world.ask(World.truth) if _is_alive(record)}
 
     def brake(self) -> Brake | None:
-        keys = [info.key for info in self.home.list(BRAKE_KEY)]
-        return codec.from_json(Brake, self.home.get(BRAKE_KEY).body) if keys else None
+        keys = [info.key for info in self.home.list(BRAKE)]
+        return codec.from_json(Brake, self.home.get(BRAKE).body) if keys else None
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -236,6 +236,7 @@ def test_everything_saves_and_ends_itself(account: Account, panic: Panic) -> Non
     assert hows(told) == dict.fromkeys(("digits-7f3a.1", "digits-7f3b.2"), "saved and ended itself")
     assert [each["checkpoint_step"] for each in told["instances"]] == [1200, 1200]
     assert told["regions"] == ["eu-west-1", "us-east-1"]
+    assert told["spot_requests"] == [], "those that have become an instance end with it"
     assert account.living() == set()
     assert "nothing will be launched until: spotrunner hold --off" in told["err"]
 
@@ -264,9 +265,9 @@ def test_the_brake_is_set_before_anything_ends(account: Account, panic: Panic) -
     assert brake.why == "spotrunner panic"
     assert abs((brake.at - account.clock.now()).total_seconds()) < 600
     assert living == 1
-    # What lists the mail today passes over it.
-    assert ObjectMailbox(account.home).boxes() == {"digits-7f3a.1"}
-    assert ObjectMailbox(account.home).highest_epoch() == EPOCH + 1
+    daemon = ObjectMailbox(account.home)
+    assert daemon.boxes() == {"digits-7f3a.1"}
+    assert (daemon.brake() or "").startswith("spotrunner panic, by ")
 
 
 def test_what_saves_too_long_is_terminated(account: Account, panic: Panic) -> None:
@@ -289,6 +290,14 @@ def test_what_has_said_its_last_word_is_helped_down(account: Account, panic: Pan
     told = panic()
     assert hows(told) == {"digits-7f3a.1": "saved, then terminated"}
     assert account.waited_s < 80
+
+
+def test_what_its_predecessor_saved_is_not_its_own(account: Account, panic: Panic) -> None:
+    account.runs("digits-7f3a.2", obeys=False)
+    account.commits("digits-7f3a.1", 600, final=True)
+    told = panic("--now")
+    assert hows(told) == {"digits-7f3a.2": "terminated"}
+    assert told["instances"][0]["checkpoint_step"] == 600
 
 
 def test_what_ec2_takes_meanwhile_has_not_saved(account: Account, panic: Panic) -> None:
@@ -434,7 +443,7 @@ def test_nobody_waits_for_what_can_neither_save_nor_be_terminated(
 
 def test_a_brake_that_cannot_be_set_is_named(account: Account, panic: Panic) -> None:
     account.runs("digits-7f3a.1")
-    account.loses("PUT", f"/{HOME}/{BRAKE_KEY}")
+    account.loses("PUT", f"/{HOME}/{BRAKE}")
     told = panic()
     assert told["code"] == 1
     assert hows(told) == {"digits-7f3a.1": "saved and ended itself"}
@@ -474,6 +483,20 @@ def test_a_region_that_does_not_answer_holds_up_no_other(
     assert why in told["silent"]["eu-west-1"]
     assert "eu-west-1: not known what is there" in told["err"]
     assert account.living() == {hidden}
+
+
+@pytest.mark.parametrize("action", ["DescribeInstances", "TerminateInstances"])
+def test_what_gets_no_answer_is_asked_for_again(
+    account: Account, panic: Panic, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Beyond the client's own two tries."""
+    patient = partial(over_aws.panic, patience=Patience(pauses_s=(1.0,)))
+    monkeypatch.setattr(over_aws, "panic", patient)
+    account.runs("digits-7f3a.1", region="eu-west-1")
+    account.world.script(Fault(action=action, region="eu-west-1", lose=Lose.BEFORE, times=2))
+    told = panic("--now")
+    assert (told["code"], hows(told)) == (0, {"digits-7f3a.1": "terminated"})
+    assert account.living() == set()
 
 
 def test_a_region_where_nothing_may_be_terminated(account: Account, panic: Panic) -> None:
