@@ -46,7 +46,9 @@ def try_channels(
         display(table(("CHANNEL", "TOLD"), rows, whole=("CHANNEL",)))
     silent = [told["channel"] for told in answer["channels"] if not told["ok"]]
     if silent:
-        raise Failure(f"nobody was told over {', '.join(silent)}: see `alerts` in the settings")
+        raise Failure(
+            f"nobody was told over {', '.join(silent)}: see `alerts` in the daemon's settings"
+        )
 
 
 def _row(told: dict[str, Any]) -> list[str | None]:

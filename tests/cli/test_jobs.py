@@ -93,6 +93,7 @@ work left    about 10m on g4dn.xlarge
 changeover   1m 49s on average, 1m 59s the longest of 2; with 1m the rest would cost $0.0027 less
 cost         $0.0584 (on-demand $0.1878, saved 69%)
 budget       $2.00: $0.2621 reserved, $1.68 left
+forecast     will be done at 12:30 UTC for about 0.0331 USD more
 
 #  POOL                    MARKET     $/H  STATE                FROM            FOR  \
 STEPS        COST
@@ -190,7 +191,7 @@ def test_explain(run: Run) -> None:
     assert told["over"] is False
 
 
-@pytest.mark.parametrize("verb", [CommandVerb.CANCEL, CommandVerb.CHECKPOINT])
+@pytest.mark.parametrize("verb", [CommandVerb.CANCEL, CommandVerb.CHECKPOINT, CommandVerb.PAUSE])
 def test_a_wish_is_written_down_and_wakes_the_daemon(
     story: Behind, run: Run, verb: CommandVerb
 ) -> None:
@@ -231,7 +232,9 @@ def test_what_is_over_cannot_be_cancelled(behind: Behind, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("story")
-@pytest.mark.parametrize("command", ["show", "logs", "explain", "cancel", "checkpoint"])
+@pytest.mark.parametrize(
+    "command", ["show", "logs", "explain", "cancel", "checkpoint", "pause", "resume"]
+)
 def test_an_unknown_job_is_bad_input(run: Run, command: str) -> None:
     said = run(command, "no/such job")
     assert said.code == 2
