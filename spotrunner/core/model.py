@@ -134,6 +134,7 @@ class JobSpec:
     sweep: str = ""
     sweep_budget_usd_micros: int | None = None
     # -- nights (core/pause)
+    tz: str = "UTC"  # in which its user tells times
     window: Window | None = None
     price_limit: PriceLimit | None = None
     # how far ahead it is paid for, for a control host that sleeps; None: Limits.step_s

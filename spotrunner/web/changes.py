@@ -30,9 +30,6 @@ from spotrunner.web.money import account_of, purse_of
 from spotrunner.web.schema import BY_DEADLINE, BY_DEFAULT, Budget
 from spotrunner.web.views import committed_step
 
-# A purse takes off what two roundings may come to.
-_ROUNDED_USD_MICROS = 2
-
 
 class Change(BaseModel):
     """As job files have them; None: as it is."""
@@ -62,8 +59,7 @@ def changed(spec: JobSpec, change: Change, now: dt.datetime) -> JobSpec:
     if change.budget is not None:
         spec = dataclasses.replace(spec, budget_usd_micros=to_usd_micros(change.budget))
     if change.deadline is not None:
-        tz = spec.window.tz if spec.window else nights.UTC
-        at = nights.deadline_at(change.deadline, tz, now)
+        at = nights.deadline_at(change.deadline, spec.tz, now)
         spec = dataclasses.replace(spec, deadline_at=at)
     return spec
 
@@ -125,7 +121,7 @@ class _Check:
             return None
         spec, limits = self._spec, self._deps.limits
         offer = min(offers, key=lambda it: start_usd_micros(spec, it, limits))
-        needs = start_usd_micros(spec, offer, limits) + _ROUNDED_USD_MICROS
+        needs = start_usd_micros(spec, offer, limits)
         if own.left_usd_micros >= needs:
             return None
         held = own.accrued_usd_micros + own.reserved_usd_micros

@@ -320,7 +320,8 @@ class JobFile(_Part):
     owner: Name | None = None
     sweep: Sweep | None = None
     # What times of day are meant in.
-    tz: nights.Zone = nights.UTC
+    # None: its window's, else UTC
+    tz: nights.Zone | None = None
     window: nights.WindowFile | None = None
     pause_above: pricing.Level | None = None
     pause_after: nights.Duration | None = None
@@ -414,6 +415,11 @@ class JobFile(_Part):
         return self.on_conflict == "deadline"
 
     @property
+    def zone(self) -> str:
+        """In which its times of day are meant."""
+        return self.tz or (self.window.tz if self.window else None) or nights.UTC
+
+    @property
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed and yet hardly meant."""
         return tuple(_warnings(self))
@@ -474,7 +480,7 @@ def _image_warnings(file: JobFile) -> Iterator[Problem]:
 def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobSpec:
     """What the daemon keeps of a job that is submitted `now`. `workdir_sha256` is the digest of
     the packed workdir."""
-    deadline_at = nights.deadline_at(file.deadline, file.tz, now)
+    deadline_at = nights.deadline_at(file.deadline, file.zone, now)
     return JobSpec(
         name=file.name,
         run=file.run,
@@ -499,7 +505,8 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         owner=file.owner or NOBODY,
         sweep=file.sweep.name if file.sweep else "",
         sweep_budget_usd_micros=_micros(file.sweep.budget) if file.sweep else None,
-        window=nights.window(file.window, file.tz),
+        tz=file.zone,
+        window=nights.window(file.window, file.zone),
         price_limit=pricing.price_limit(
             file.pause_above, file.resume_below, nights.seconds(file.pause_after)
         ),

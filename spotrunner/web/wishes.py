@@ -51,7 +51,7 @@ class WishCalls:
 
     def extend(self, job: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Json:
         """Another `budget`, in USD, or another `deadline`, both as a job file has them; a time of
-        day is one of the job's window's zone. `warnings` are what is not as one may expect."""
+        day is one of the job's zone. `warnings` are what is not as one may expect."""
         found, now = self._open(job), self._deps.clock.now()
         change = Change.parse(body or {})
         spec = changed(found.spec, change, now)

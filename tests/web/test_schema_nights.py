@@ -353,3 +353,18 @@ def test_the_api_takes_no_other_kind_of_time(value: Any) -> None:
     ):
         with pytest.raises(ValidationError):
             JobFile.model_validate(a_job(**changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("", "UTC"),
+        ('window: {start: "22:00", stop: "07:00", tz: Asia/Shanghai}', "Asia/Shanghai"),
+        (
+            'tz: Europe/Berlin\nwindow: {start: "22:00", stop: "07:00", tz: Asia/Shanghai}',
+            "Europe/Berlin",
+        ),
+    ],
+)
+def test_the_jobs_zone_is_its_own_else_its_windows(text: str, zone: str) -> None:
+    assert _spec(text).tz == zone

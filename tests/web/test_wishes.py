@@ -191,17 +191,15 @@ def test_what_is_not_given_stays_as_it_is(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "text", "at"),
+    ("tz", "text", "at"),
     [
-        (NIGHTS, "07:00", "2026-11-21T23:00:00.000000Z"),
-        (None, "07:00", "2026-11-22T07:00:00.000000Z"),
-        (None, "2026-11-22T18:00+01:00", "2026-11-22T17:00:00.000000Z"),
+        ("Asia/Shanghai", "07:00", "2026-11-21T23:00:00.000000Z"),
+        ("UTC", "07:00", "2026-11-22T07:00:00.000000Z"),
+        ("UTC", "2026-11-22T18:00+01:00", "2026-11-22T17:00:00.000000Z"),
     ],
 )
-def test_a_time_of_day_is_one_of_the_zone_of_the_window(
-    api: Api, window: Window | None, text: str, at: str
-) -> None:
-    _put(api, window=window, work_s=60, policy="deadline")
+def test_a_time_of_day_is_one_of_the_jobs_zone(api: Api, tz: str, text: str, at: str) -> None:
+    _put(api, tz=tz, work_s=60, policy="deadline")
     assert api.post(f"/v1/jobs/{JOB}/extend", {"deadline": text})["deadline_at"] == at
 
 
