@@ -23,8 +23,7 @@ def extend(
 ) -> None:
     """Give a job another budget, another deadline, or both; less than before is possible too.
 
-    A job that its budget has paused goes on. A time of day is one of the zone of the job's window,
-    and UTC without one.
+    A job that its budget has paused goes on. A time of day is one of the job's zone.
     """
     from spotrunner.cli.api import find
     from spotrunner.cli.ask import options_named
