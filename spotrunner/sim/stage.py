@@ -13,11 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
+from spotrunner.adapters import codec
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
+from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.market_memory import MemoryMarket
-from spotrunner.core.model import CommandVerb, Event, Job, JobSpec, Limits
+from spotrunner.core.caps import UNCAPPED, Caps
+from spotrunner.core.model import USUAL_ALERTS, AlertRules, CommandVerb, Event, Job, JobSpec, Limits
 from spotrunner.core.policy import Policies
 from spotrunner.core.policy.named import policies as all_policies
 from spotrunner.core.states import JobState
@@ -27,6 +30,7 @@ from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
+from spotrunner.daemon.recover import recover
 from spotrunner.daemon.request import RequestMaker
 from spotrunner.ports import Store, Unavailable
 from spotrunner.sim.agents import Durations, Services, SimFleet
@@ -54,6 +58,17 @@ class Inline(Executor):
         return future
 
 
+class SkewedClock:
+    """ports.Clock, wrong by `skew`."""
+
+    def __init__(self, right: VirtualClock) -> None:
+        self._right = right
+        self.skew = dt.timedelta()
+
+    def now(self) -> dt.datetime:
+        return self._right.now() + self.skew
+
+
 class Stage:
     """`run` moves the time second by second; the daemon has a round every `tick_s`, while it is
     up. The store outlives a daemon that is killed and started again."""
@@ -69,14 +84,21 @@ class Stage:
         durations: Durations | None = None,
         policies: Policies | None = None,
         tick_s: int = 15,
+        caps: Caps = UNCAPPED,
+        alert_rules: AlertRules = USUAL_ALERTS,
     ) -> None:
         self.clock = VirtualClock(setup.start)
+        # What the daemon takes for the time: its host's clock may be wrong.
+        self.daemon_clock = SkewedClock(self.clock)
         self.world = World(setup, seed)
         self.objects = MemoryObjects(self.clock)
         self.store = store
         self.market = MemoryMarket()
         self.heads = ObjectHeads(self.objects)
+        self.receipts = ObjectReceipts(self.objects)
         self.limits = limits or Limits()
+        self.caps = caps  # a new one counts from the daemon's next start on
+        self.alert_rules = alert_rules
         self.tick_s = tick_s
         self.services = Services(
             world=self.world,
@@ -114,11 +136,14 @@ class Stage:
             mailbox=mailbox,
             heads=self.heads,
             lookout=self._lookout(executor),
-            clock=self.clock,
+            clock=self.daemon_clock,
             executor=executor,
             regions=regions,
             installation=INSTALLATION,
             limits=self.limits,
+            caps=self.caps,
+            alert_rules=self.alert_rules,
+            home_region=self.regions[0],
         )
         maker = RequestMaker(
             store=self.store,
@@ -135,34 +160,44 @@ class Stage:
             store=self.store,
             cloud=cloud,
             mailbox=mailbox,
+            receipts=self.receipts,
             request_for=maker,
-            clock=self.clock,
+            clock=self.daemon_clock,
             executor=executor,
+        )
+        self.store.cut_days_in(self.caps.tz)
+        epoch = self.store.lead("stage", above=mailbox.highest_epoch())
+        recover(
+            store=self.store,
+            receipts=self.receipts,
+            objects=self.objects,
+            epoch=epoch,
+            now=self.daemon_clock.now(),
         )
         return Reconciler(
             store=self.store,
             observer=observer,
             actor=actor,
             policies=self._policies,
-            epoch=self.store.lead("stage", above=mailbox.highest_epoch()),
+            epoch=epoch,
         )
 
     def _lookout(self, executor: Executor) -> Lookout:
         prices = SimPrices(self.world, self.clock)
         return Lookout(
             store=self.store,
-            board=Board(prices, self.clock, executor, every_s=600, market=self.market),
+            board=Board(prices, self.daemon_clock, executor, every_s=600, market=self.market),
             hints=Hints(
                 prices=prices,
                 advisor=None,
                 market=self.market,
-                clock=self.clock,
+                clock=self.daemon_clock,
                 executor=executor,
                 regions=self.regions,
                 scores_every_s=6 * 3600,
             ),
             hazards=FittedHazards(self.market),
-            clock=self.clock,
+            clock=self.daemon_clock,
             limits=self.limits,
         )
 
@@ -204,11 +239,25 @@ class Stage:
         submitted = Event(
             at=job.submitted_at, job_id=job.id, subject=job.id, kind="submitted", why="by the user"
         )
+        self.objects.put(f"jobs/{job.id}/spec.json", codec.to_json(spec))
         self.store.add_job(job, [submitted])
         return job
 
-    def command(self, job_id: str, verb: CommandVerb) -> None:
-        self.store.add_command(job_id, verb, self.clock.now())
+    def command(
+        self,
+        job_id: str,
+        verb: CommandVerb,
+        *,
+        budget_usd_micros: int | None = None,
+        deadline_at: dt.datetime | None = None,
+    ) -> None:
+        self.store.add_command(
+            job_id,
+            verb,
+            self.clock.now(),
+            budget_usd_micros=budget_usd_micros,
+            deadline_at=deadline_at,
+        )
 
     def job(self, job_id: str = "job-aaaa") -> Job:
         job = self.store.job(job_id)
