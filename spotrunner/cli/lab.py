@@ -155,6 +155,41 @@ def skip(
 
 
 @lab.command()
+def price(
+    instance_type: Annotated[str, typer.Argument(metavar="TYPE", help="Such as g4dn.xlarge.")],
+    usd: Annotated[str | None, typer.Argument(metavar="USD", help="An hour, such as 0.35.")] = None,
+    usual: Annotated[
+        bool, typer.Option("--usual", help="What it would have been now if nobody had set it.")
+    ] = False,
+    zones: Annotated[
+        list[str] | None,
+        typer.Option("--zone", metavar="ZONE", help="Only there; may be repeated."),
+    ] = None,
+    folder: FolderOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Set the spot price of a type, from now on until it is set again.
+
+    Who runs pays it from its next hour on; the daemon reads prices every ten minutes.
+    """
+    from spotrunner.cli import words
+    from spotrunner.cli.output import display, print_json, table
+
+    if (usd is None) is not usual:
+        raise BadInput("give either a price, such as 0.35 (USD an hour), or --usual")
+    usd_hour = None if usd is None else _usd_hour(usd)
+    with _words_of_the_lab():
+        moved = _running(folder).price(instance_type, usd_hour, zones or ())
+    if output is Output.JSON:
+        print_json(moved)
+        return
+    prices = ("was_usd_hour", "price_usd_hour", "ondemand_usd_hour")
+    rows = [[row["zone"], *(words.usd_hour(row[key]) for key in prices)] for row in moved["pools"]]
+    headers = ["ZONE", "WAS", "$/H", "ON-DEMAND"]
+    display(table(headers, rows, right=headers[1:], whole=headers[:1]))
+
+
+@lab.command()
 def env(folder: FolderOption = None, output: OutputOption = Output.TABLE) -> None:
     """Print what a shell needs to work in the lab: eval "$(spotrunner lab env)"."""
     from spotrunner.cli.output import print_json
@@ -194,15 +229,31 @@ def _running(folder: Path | None) -> RunningLab:
     return process.find(_folder(folder))
 
 
+def _usd_hour(text: str) -> float:
+    from decimal import Decimal, InvalidOperation
+
+    from spotrunner.core.amounts import usd_problem
+
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise BadInput(f"{text} is no price: write USD an hour, such as 0.35") from None
+    if problem := usd_problem(amount):
+        raise BadInput(f"USD: {problem}")
+    return float(amount)
+
+
 @contextlib.contextmanager
 def _words_of_the_lab() -> Iterator[None]:
     """The lab's own errors, and those of an installation without its extra, as failures."""
     try:
-        from spotrunner.lab.process import LabError
+        from spotrunner.lab.process import LabError, WrongAsked
     except ModuleNotFoundError as error:
         raise missing_extra("lab", error) from None
     try:
         yield
+    except WrongAsked as error:
+        raise BadInput(str(error)) from None
     except LabError as error:
         raise Failure(str(error)) from None
 

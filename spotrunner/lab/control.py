@@ -5,7 +5,7 @@ POST /lab/interrupt  {"instance": ID, "notice": true|false}
 POST /lab/fail       {"instance": ID}                        the host dies
 POST /lab/skip       {"seconds": N}                          returns when it is done
 POST /lab/capacity   {"region", "zone", "instance_type", "up": true|false|null, "reclaim"}
-POST /lab/price      {"region", "zone", "instance_type", "usd_hour": N}
+POST /lab/price      {"instance_type", "usd_hour": N|null, "zones": [NAME, ...]}
 POST /lab/fault      {"action", "times", and one of "error": {"code", "message", "status"},
                       "lose": "before"|"after", "dies": CODE; region, zone, instance_type}
 POST /lab/object-fault {"method", "path", "lose": "before"|"after", "times"}
@@ -24,6 +24,7 @@ from werkzeug.wrappers import Request, Response
 
 from spotrunner.core.model import Pool
 from spotrunner.lab.endpoint.object_faults import ObjectFault
+from spotrunner.lab.prices import Moved, move_prices
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.values import ApiError
 from spotrunner.sim.world import World
@@ -99,8 +100,25 @@ def _capacity(lab: Lab, body: Body) -> Body:
 
 
 def _price(lab: Lab, body: Body) -> Body:
-    lab.world.ask(World.set_price, _pool(body), round(float(body["usd_hour"]) * 1e6))
-    return {}
+    usd_hour = body["usd_hour"]
+    moved = lab.world.ask(
+        move_prices,
+        body["instance_type"],
+        None if usd_hour is None else float(usd_hour),
+        body.get("zones", ()),
+    )
+    lab.hypervisor.wake()
+    return {"pools": [_moved_row(each) for each in moved]}
+
+
+def _moved_row(moved: Moved) -> Body:
+    return {
+        "region": moved.pool.region,
+        "zone": moved.pool.zone,
+        "was_usd_hour": moved.was_usd_micros / 1e6,
+        "price_usd_hour": moved.usd_micros / 1e6,
+        "ondemand_usd_hour": moved.on_demand_usd_micros / 1e6,
+    }
 
 
 def _fault(lab: Lab, body: Body) -> Body:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class LabError(Exception):
 
 class NoLab(LabError):
     """No lab runs in this folder."""
+
+
+class WrongAsked(LabError):
+    """The lab has nothing of the kind; nothing was changed."""
 
 
 class RunningLab:
@@ -78,6 +82,13 @@ class RunningLab:
         """Returns when agents and daemon have followed."""
         return self._ask("POST", "skip", {"seconds": seconds}, _SKIP_TIMEOUT_S)
 
+    def price(
+        self, instance_type: str, usd_hour: float | None, zones: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Of spot, from now on; None: as the weather has it. Raises WrongAsked."""
+        body = {"instance_type": instance_type, "usd_hour": usd_hour, "zones": list(zones)}
+        return self._ask("POST", "price", body)
+
     def post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Any other request of lab/control."""
         return self._ask("POST", what, body)
@@ -89,7 +100,7 @@ class RunningLab:
         body: Mapping[str, Any] | None = None,
         timeout_s: float = _CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
-        """Raises LabError with the lab's own words."""
+        """Raises LabError with the lab's own words, WrongAsked where its input was wrong."""
         try:
             token = self.paths.token_file.read_text()
             answer = requests.request(
@@ -102,6 +113,8 @@ class RunningLab:
         except (OSError, requests.RequestException) as error:
             raise LabError(f"the lab in {self.paths.folder} does not answer: {error}") from error
         parsed: dict[str, Any] = answer.json()
+        if answer.status_code == requests.codes.unprocessable:
+            raise WrongAsked(parsed["error"])
         if answer.status_code != requests.codes.ok:
             raise LabError(parsed["error"])
         return parsed

@@ -79,6 +79,13 @@ class Pools:
     def set_price(self, pool: Pool, at: dt.datetime, usd_micros: int) -> None:
         self._prices[pool].set(at, usd_micros)
 
+    def fix_price(self, pool: Pool, at: dt.datetime, usd_micros: int | None) -> None:
+        """From then on it is this (None: the weather's again)."""
+        if usd_micros is None:
+            self._prices[pool].follow(at, self.setup.prices[pool])
+        else:
+            self._prices[pool].hold(at, usd_micros)
+
     def next_above(self, pool: Pool, after: dt.datetime, usd_micros: int) -> dt.datetime | None:
         """When the spot price next rises above this."""
         step = self._prices[pool].next_where(after, lambda price: price > usd_micros)

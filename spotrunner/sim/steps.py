@@ -50,5 +50,22 @@ class Steps(Generic[T]):
             self._times.insert(index, at)
             self._values.insert(index, value)
 
+    def hold(self, at: dt.datetime, value: T) -> None:
+        """`value` from `at` on, whatever was to come."""
+        self._cut(at)
+        self._times.append(at)
+        self._values.append(value)
+
+    def follow(self, at: dt.datetime, other: Steps[T]) -> None:
+        """What `other` is and will be, from `at` on."""
+        self.hold(at, other.at(at))
+        later = bisect.bisect_right(other._times, at)
+        self._times.extend(other._times[later:])
+        self._values.extend(other._values[later:])
+
+    def _cut(self, at: dt.datetime) -> None:
+        first = bisect.bisect_left(self._times, at)
+        del self._times[first:], self._values[first:]
+
     def copy(self) -> Steps[T]:
         return Steps(zip(self._times, self._values, strict=True))

@@ -304,6 +304,16 @@ class World:
         """The pool's spot price from now (its second) until the weather next changes it."""
         self._settle(now)
         self.pools.set_price(pool, self.now.replace(microsecond=0), usd_micros)
+        self._watch_prices(pool)
+
+    def fix_price(self, now: dt.datetime, pool: Pool, usd_micros: int | None) -> None:
+        """The pool's spot price from now (its second) whatever the weather says (None: as the
+        weather says again)."""
+        self._settle(now)
+        self.pools.fix_price(pool, self.now.replace(microsecond=0), usd_micros)
+        self._watch_prices(pool)
+
+    def _watch_prices(self, pool: Pool) -> None:
         for machine in self._lives.spot_in(pool):
             self._lives.watch_price(machine)
         self._settle(self.now)
