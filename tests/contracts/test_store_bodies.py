@@ -63,6 +63,7 @@ SPEC = JobSpec(
         resume_share=0.38,
     ),
     unattended_s=4 * 3600,
+    tz="Asia/Shanghai",
     alerts=("me", "ops"),
 )
 

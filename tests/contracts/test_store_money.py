@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,23 @@ def test_a_write_books_in_the_zone_that_another_process_has_set(tmp_path: Path) 
     assert [day for _, day, _ in costs(other)] == [TOMORROW, TOMORROW]
     store.close()
     other.close()
+
+
+def test_a_zone_that_changes_beside_the_writes_cuts_all_of_them(store: Store) -> None:
+    epoch = led(store, a_job())
+    many = [an_ended(generation=n, begin_s=HOUR_S, lived_s=6 * HOUR_S) for n in range(40)]
+
+    def write() -> None:
+        for attempt in many:
+            store.write(epoch, Changes(attempts=(attempt,)))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    for tz in ("Asia/Shanghai", "UTC") * 5 + ("Asia/Shanghai",):
+        store.cut_days_in(tz)
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert [day for _, day, _ in costs(store)] == [TODAY] * 40 + [TOMORROW] * 40
 
 
 # -- the rule, over any story ------------------------------------------------------------------

@@ -98,10 +98,10 @@ class SqlStore(outbox.SqlOutbox):
         tz = self._tz
         booked = ledger.rows(placed.values(), tz)
         with transaction(self._writer) as connection:
-            self._tz = _check_epoch(connection, epoch)
-            if self._tz != tz:
-                # Seldom: another process has said since whose midnights count.
-                booked = ledger.rows(placed.values(), self._tz)
+            now_tz = _check_epoch(connection, epoch)
+            if now_tz != tz:
+                # Seldom: somebody else has said since whose midnights count.
+                self._tz, booked = now_tz, ledger.rows(placed.values(), now_tz)
             for job_id, columns in jobs.items():
                 _update_job(connection, job_id, columns)
             for attempt_id, columns in attempts.items():
@@ -264,15 +264,17 @@ class SqlStore(outbox.SqlOutbox):
     def cut_days_in(self, tz: str) -> None:
         check_zone(tz)
         if self._zone() != tz:
-            self._book_anew(tz)
+            with transaction(self._writer) as connection:
+                ledger.book_anew(connection, tz)
         self._tz = tz
 
     def begin_ledger(self) -> None:
         """For whoever opens the database: books what ended before there was a ledger."""
-        zone = self._zone()
-        if zone is None:
-            self._book_anew(FIRST_TZ)
-        self._tz = zone or FIRST_TZ
+        if self._zone() is None:
+            with transaction(self._writer) as connection:
+                # Asked again: another process may have been quicker.
+                if connection.execute(select(META.c.ledger_tz)).scalar_one() is None:
+                    ledger.book_anew(connection, FIRST_TZ)
 
     def spent(self, since: dt.date) -> Spent:
         with transaction(self._engine) as connection:
@@ -286,10 +288,6 @@ class SqlStore(outbox.SqlOutbox):
         with transaction(self._engine) as connection:
             found: str | None = connection.execute(select(META.c.ledger_tz)).scalar_one()
         return found
-
-    def _book_anew(self, tz: str) -> None:
-        with transaction(self._writer) as connection:
-            ledger.book_anew(connection, tz)
 
     def _jobs(self, statement: Select[Any]) -> tuple[Job, ...]:
         rows = self._rows(statement.order_by(JOBS.c.submitted_at, JOBS.c.id))
