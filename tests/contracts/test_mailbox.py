@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from spotrunner.adapters import codec
-from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.adapters.mail import Brake, ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
-from spotrunner.app.letters import Brake, Letters
+from spotrunner.app.letters import Letters
 from spotrunner.core.model import Order, Phase, Report, Verb
 from spotrunner.ports import Mailbox, Objects, StaleEpoch, Unavailable
 from tests.contracts.conftest import START, Bench, StandingClock
