@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated, Any
 
 import typer
 
-from spotrunner.cli.options import ApiFileOption
+from spotrunner.cli.options import ApiFileOption, Format, FormatOption
 
 # The daemon reads one file an hour of the feed.
 RECONCILE_S = 600
-
-
-class Format(str, enum.Enum):
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def reconcile(
@@ -30,9 +23,7 @@ def reconcile(
             help="The feed, as s3://BUCKET/PREFIX/; else that of the daemon's settings.",
         ),
     ] = "",
-    output: Annotated[
-        Format, typer.Option("--output", "-o", help="How to print: for people, JSON or CSV.")
-    ] = Format.TABLE,
+    output: FormatOption = Format.TABLE,
     api_file: ApiFileOption = None,
 ) -> None:
     """Compare what we booked for spot instances with what AWS says that it charged.

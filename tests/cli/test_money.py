@@ -57,7 +57,7 @@ def night(behind: Behind) -> Behind:
         first_step_s=10 * HOUR_S + 100,
         paid_until_s=12 * HOUR_S,
     )
-    spec = {"owner": "alice", "sweep": "lr", "sweep_budget_usd_micros": 9_000_000}
+    spec: dict[str, Any] = {"owner": "alice", "sweep": "lr", "sweep_budget_usd_micros": 9_000_000}
     _add(behind, JOB, budget_usd_micros=2_000_000, **spec)
     _add(behind, "old-aaaa", JobState.SUCCEEDED, owner="bob", ended_at=at(10 * HOUR_S))
     _add(behind, "next-aaaa", JobState.PAUSED, owner="bob", pause=Pause.BUDGET)

@@ -268,9 +268,7 @@ def test_a_job_that_is_not_there_is_404(told: Api, call: str) -> None:
 # -- asking ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "verb", [CommandVerb.CANCEL, CommandVerb.CHECKPOINT, CommandVerb.PAUSE]
-)
+@pytest.mark.parametrize("verb", [CommandVerb.CANCEL, CommandVerb.CHECKPOINT, CommandVerb.PAUSE])
 def test_a_command_is_written_down_and_wakes_the_daemon(told: Api, verb: CommandVerb) -> None:
     answer = told.post(f"/v1/jobs/digits/{verb.value}")
     assert answer["id"] == JOB
