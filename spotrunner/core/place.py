@@ -23,7 +23,14 @@ from spotrunner.core.market import (
     start_usd_micros,
 )
 from spotrunner.core.model import Attempt, EndReason, Job, Market, Offer, Pause, Phase
-from spotrunner.core.money import bill_end, dearest_usd_micros_hour, late_s, start_s, usd
+from spotrunner.core.money import (
+    bill_end,
+    dearest_usd_micros_hour,
+    late_s,
+    seconds_between,
+    start_s,
+    usd,
+)
 from spotrunner.core.pause import halt, is_above_for_long
 from spotrunner.core.policy import Policies, Policy
 from spotrunner.core.purse import Payment
@@ -72,7 +79,7 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
         return  # what was sent is known to the store that was lost, and to EC2
     job = draft.jobs[attempt.job_id]
     until = draft.now + dt.timedelta(seconds=attempt.first_paid_s)
-    more_s = int((until - attempt.paid_until).total_seconds())
+    more_s = seconds_between(attempt.paid_until, until)
     # The first sending may have launched it already, so this comes on top of what is reserved.
     payment = Payment(
         begin=bill_end(attempt, draft.limits),

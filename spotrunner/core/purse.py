@@ -307,12 +307,17 @@ class Books:
             sums.accrued += sign * final
             sums.exposed += sign * final
             return
-        sums.accrued += sign * _within(cap, attempt, lambda at: accrued(attempt, at), self._now)
-        sums.exposed += sign * self._exposed(cap, attempt)
+        end = self._end(attempt)
+        # We may have been away, and know of no end: it has none the less ended by then.
+        until = min(self._now, end)
+        sums.accrued += sign * _within(cap, attempt, lambda at: accrued(attempt, at), until)
+        sums.exposed += sign * self._exposed(cap, attempt, end)
 
-    def _exposed(self, cap: Cap, attempt: Attempt) -> int:
+    def _end(self, attempt: Attempt) -> dt.datetime:
         seen_at, end = self._seen_at(attempt), bill_end(attempt, self._limits)
-        end = end if seen_at is None else max(end, seen_at)
+        return end if seen_at is None else max(end, seen_at)
+
+    def _exposed(self, cap: Cap, attempt: Attempt, end: dt.datetime) -> int:
         late = dt.timedelta(seconds=late_s(attempt, self._limits))
         if late and cap.begin is not None and cap.end is not None:
             return _launched_by_then(attempt, cap.begin, cap.end, end, late)

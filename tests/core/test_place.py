@@ -310,6 +310,14 @@ def test_it_is_not_sent_again_when_the_cap_does_not_pay_the_later_start() -> Non
         assert bool(launched(a_snapshot(300, jobs=jobs, attempts=[stored]))) is sent
 
 
+def test_a_begun_second_of_the_later_start_is_paid_too() -> None:
+    stored = pending(paid_until_s=1800)
+    needed = -(-ON_DEMAND * 8 // 3600) + 2
+    for spare, sent in ((needed, True), (needed - 1, False)):
+        jobs = [a_job(budget=exposure(stored, LIMITS) + spare)]
+        assert bool(launched(a_snapshot(7.5, jobs=jobs, attempts=[stored]))) is sent
+
+
 def test_a_launch_that_is_not_wanted_any_more_is_not_sent_again() -> None:
     unwanted = dataclasses.replace(
         pending(), state=AttemptState.TERMINATING, ending=EndReason.CANCELLED, ending_at=at(20)
