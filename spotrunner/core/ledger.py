@@ -46,14 +46,16 @@ class Entry:
 def entries(attempt: Attempt, tz: str, now: dt.datetime) -> tuple[Entry, ...]:
     """So far, or in the end. They sum to `accrued`, to the micro-dollar: bytes are booked on the
     day of the launch, and what roundings leave over on the last day."""
-    total = accrued(attempt, now)
+    # EC2's clock may be ahead of ours: what has ended has lived to its end.
+    end = attempt.ended_at or now
+    total = accrued(attempt, end)
     if attempt.launched_at is None:
         # Nobody ever saw it: what was booked for it, if anything, was for its first paid step.
         unseen = _entry(attempt, local_day(tz, attempt.intent_at), _Sums(instance=total), _Sums())
         return (unseen,) if total else ()
-    end = max(attempt.launched_at, attempt.ended_at or now)
+    end = max(attempt.launched_at, end)
     moved, extras = moved_cost(attempt), extras_cost(attempt, end)
-    instance, on_demand = total - extras - moved, on_demand_cost(attempt, now)
+    instance, on_demand = total - extras - moved, on_demand_cost(attempt, end)
     booked = _Sums()
     found = []
     for begin, until in _days(attempt.launched_at, end, tz):
