@@ -1,4 +1,4 @@
-"""`spotrunner panic` on real parts: nothing is left of the control host but its credentials."""
+"""`spotrunner panic` on real parts: beside a daemon, and where nothing is left of its host."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from spotrunner.app.letters import BRAKE_KEY
+from spotrunner.adapters.mail import BRAKE
 from spotrunner.cli.demo.stage import Stage, stage
 from spotrunner.lab.paths import HOME_BUCKET, HOME_REGION
 from tests.lab.followed import Followed
@@ -37,6 +38,30 @@ def job(ground: Stage) -> Iterator[Followed]:
     followed.close()
 
 
+def panic(ground: Stage) -> Any:
+    said = ground.spotrunner("panic", "--yes", "-o", "json", "--endpoint-url", ground.lab.url)
+    return json.loads(said)
+
+
+def test_a_daemon_launches_nothing_until_the_brake_is_off(ground: Stage, job: Followed) -> None:
+    (attempt,) = job.attempts
+    told = panic(ground)
+    assert [(each["attempt"], each["how"]) for each in told["instances"]] == [
+        (attempt["id"], "saved and ended itself")
+    ]
+    saved = job.head().step
+    # As systemd does with a daemon that ends because an order of panic's has fenced it.
+    ground.daemon.kill()
+    ground.daemon.start()
+    ground.lab.skip(300)
+    assert len(job.instances()) == 1
+    assert "spotrunner hold --off" in job.detail["job"]["reason"]
+
+    ground.spotrunner("hold", "--off")
+    until(lambda: job.trains(2), BOOT_S)
+    assert job.span(2)[0] == saved, "no step was lost"
+
+
 def test_a_job_saves_and_ends_without_daemon_and_store(ground: Stage, job: Followed) -> None:
     (attempt,) = job.attempts
     before = job.head()
@@ -44,8 +69,7 @@ def test_a_job_saves_and_ends_without_daemon_and_store(ground: Stage, job: Follo
     ground.daemon.kill()
     shutil.rmtree(ground.lab.paths.state)
 
-    said = ground.spotrunner("panic", "--yes", "-o", "json", "--endpoint-url", ground.lab.url)
-    told = json.loads(said)
+    told = panic(ground)
 
     (ended,) = told["instances"]
     assert (ended["instance"], ended["attempt"]) == (attempt["instance_id"], attempt["id"])
@@ -58,5 +82,5 @@ def test_a_job_saves_and_ends_without_daemon_and_store(ground: Stage, job: Follo
     until(job.nothing_left, 30)
     home = f"{HOME_BUCKET}/{HOME_REGION}"
     assert told["brakes"] == {home: {"set": True, "why": ""}}
-    assert json.loads(ground.objects.get(BRAKE_KEY).body)["why"] == "spotrunner panic"
+    assert json.loads(ground.objects.get(BRAKE).body)["why"] == "spotrunner panic"
     assert told["done"] is True
