@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 
+from spotrunner.core.caps import Bound, Caps, Spent
 from spotrunner.core.draft import Draft
 from spotrunner.core.model import (
     Attempt,
+    DataSource,
     EndReason,
     Job,
     Limits,
     Market,
     Pause,
+    PriceLimit,
     Refused,
     Snapshot,
 )
@@ -20,14 +23,17 @@ from spotrunner.core.money import billed, exposure
 from spotrunner.core.place import place
 from spotrunner.core.policy.named import policies
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.core.windows import Window, clock_min
 from tests.build import (
     EXTRAS,
     JOB,
     OFFERS,
     ON_DEMAND,
+    SPOT,
     a_head,
     a_job,
     a_notice,
+    a_quote,
     a_refusal,
     a_report,
     a_running_snapshot,
@@ -284,6 +290,91 @@ def test_on_demand_is_what_the_job_asks_for() -> None:
     offers = [an_offer(), an_offer(market=Market.ON_DEMAND, price=ON_DEMAND)]
     (attempt,) = launched(a_snapshot(jobs=[a_job(spec=spec)], offers=offers))
     assert attempt.offer.market is Market.ON_DEMAND
+
+
+def test_a_launch_reserves_its_disk_its_address_and_the_bytes_it_brings() -> None:
+    """50 GB from another region at 0.02 USD each."""
+    far = DataSource(source="s3://d/x/", target="x", bytes=50 * 10**9, region="eu-west-1")
+    jobs = [a_job(spec=a_spec(data=(far,)))]
+    (attempt,) = launched(a_snapshot(jobs=jobs, offers=[an_offer()]))
+    assert (attempt.extras_usd_micros_hour, attempt.transfer_usd_micros) == (EXTRAS, 1_000_000)
+    seconds = 1800 + 120
+    reserved = billed(seconds, (), ON_DEMAND) + billed(seconds, (), EXTRAS) + 1_000_000
+    assert exposure(attempt, LIMITS) == reserved
+
+
+def test_the_cap_that_stops_a_start_is_named_with_its_figures() -> None:
+    caps = Caps(owners={"alice": Bound(total_usd_micros=2_000_000)})
+    spent = Spent(by_owner={"alice": 1_900_000})
+    jobs = [a_job(spec=a_spec(owner="alice"))]
+    job = job_of(a_snapshot(jobs=jobs, caps=caps, spent=spent, offers=[an_offer()]))
+    assert (job.state, job.pause) == (JobState.PAUSED, Pause.BUDGET)
+    assert job.reason == (
+        "alice's budget of 2.00 USD has 1.90 USD spent and 0.1000 USD left, and a first step on"
+        " us-east-1a/g4dn.xlarge needs 0.1536 USD in reserve"
+    )
+
+
+def test_an_unattended_job_starts_with_a_usual_step() -> None:
+    """Its agent has proven nothing yet."""
+    (attempt,) = launched(a_snapshot(jobs=[a_job(spec=a_spec(unattended_s=4 * 3600))]))
+    assert attempt.first_paid_s == 1800
+
+
+# -- windows and holds -------------------------------------------------------------------------
+
+
+def in_window(stop: str) -> Job:
+    """Open in UTC since 08:00; T0 is noon."""
+    window = Window(
+        start_min=480, stop_min=clock_min(stop, stop=True), tz="UTC", days=tuple(range(7))
+    )
+    return a_job(spec=a_spec(window=window))
+
+
+@pytest.mark.parametrize(
+    ("stop", "paid_s"),
+    [
+        ("14:00", 1800),
+        ("12:26", 960 + 300),  # to its end, and the time that a stop takes
+        ("08:00", 1800),  # it is always open
+    ],
+)
+def test_a_start_is_paid_for_no_longer_than_its_window(stop: str, paid_s: int) -> None:
+    quick = an_attempt(1, AttemptState.ENDED, sent_s=0, first_step_s=300)
+    (attempt,) = launched(a_snapshot(600, jobs=[in_window(stop)], attempts=[quick]))
+    assert attempt.first_paid_s == paid_s
+
+
+def test_a_start_that_the_windows_end_would_stop_in_its_boot_is_none() -> None:
+    """Two changeovers of 900 s have to fit in."""
+    for now_s, starts in ((600, True), (601, False)):
+        assert bool(launched(a_snapshot(now_s, jobs=[in_window("12:40")]))) is starts
+    job = job_of(a_snapshot(601, jobs=[in_window("12:40")]))
+    assert job.reason == "its window closes at 12:40 UTC: too soon for another start"
+
+
+def test_a_hold_launches_nothing_and_says_until_when() -> None:
+    held = a_snapshot(600, held_until=at(3600))
+    assert not launched(held)
+    assert job_of(held).reason == "nothing is launched until 13:00:00: spotrunner hold"
+    assert launched(a_snapshot(3600, held_until=at(3600)))
+
+
+def test_the_brake_launches_nothing_until_somebody_lets_it_go() -> None:
+    braked = a_snapshot(600, brake="pulled by ops on 2026-11-01")
+    assert not launched(braked)
+    assert job_of(braked).reason == (
+        "nothing is launched (pulled by ops on 2026-11-01); to go on: spotrunner hold --off"
+    )
+
+
+@pytest.mark.parametrize("held", [{"held_until": at(9000)}, {"brake": "pulled"}])
+def test_a_hold_sends_nothing_again_and_moves_nobody(held: dict[str, Any]) -> None:
+    assert not launched(a_snapshot(300, attempts=[pending()], **held))
+    spec = a_spec(price_limit=PriceLimit(pause_usd_micros=150_000, after_s=600))
+    dear = a_running_snapshot(3000, jobs=[a_job(spec=spec)], quotes=[a_quote(0, SPOT)], **held)
+    assert not launched(dear)
 
 
 # -- launches with an unknown outcome ----------------------------------------------------------
