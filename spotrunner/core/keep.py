@@ -12,7 +12,14 @@ import datetime as dt
 
 from spotrunner.core.draft import Draft
 from spotrunner.core.model import Attempt, Job, Phase
-from spotrunner.core.money import HOUR_S, dearest_usd_micros_hour, late_s, seconds_between, usd
+from spotrunner.core.money import (
+    HOUR_S,
+    bill_end,
+    dearest_usd_micros_hour,
+    late_s,
+    seconds_between,
+    usd,
+)
 from spotrunner.core.purse import Payment, Purse, Scope
 from spotrunner.core.retire import is_superseded
 from spotrunner.core.states import AttemptState
@@ -78,8 +85,7 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
     traffic = _traffic_usd_micros_hour(draft, attempt)
     reserved = _traffic_reserved(draft, attempt, attempt.paid_until, traffic)
     payment = Payment(
-        # What is paid ends a little later than `paid_until`: core/money.bill_end.
-        begin=attempt.paid_until + _s(draft.limits.boot_slack_s),
+        begin=bill_end(attempt, draft.limits),
         wanted_s=wanted_s,
         usd_micros_hour=dearest_usd_micros_hour(attempt),
         launched_at=attempt.launched_at or attempt.intent_at,

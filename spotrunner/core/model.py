@@ -513,6 +513,8 @@ class Limits:
     boot_allowance_s: int = 900
     # user-data starts its timer a little after EC2 starts the bill: reserved on top of a launch
     boot_slack_s: int = 120
+    # how far our clock may be ahead of EC2's, which tells the time of a launch in whole seconds
+    clock_s: int = 5
     # -- evidence: what we must have heard before we pay on or believe a death
     fresh_report_s: int = 120
     silent_s: int = 300

@@ -140,10 +140,13 @@ def on_demand_cost(attempt: Attempt, now: dt.datetime) -> int:
 def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
     """When the attempt's bill ends at the latest, whoever is dead by then: by its last order, or by
     the fail-safe timer of its first paid step, which starts with the user-data and so a little
-    after the bill."""
+    after the bill. EC2 may date a launch `clock_s` before we wanted it: so much of what was
+    reserved for it is given back only now."""
     start = attempt.launched_at or attempt.intent_at
     timer = start + dt.timedelta(seconds=attempt.first_paid_s)
-    return max(attempt.paid_until, timer) + dt.timedelta(seconds=limits.boot_slack_s)
+    clock_s = 0 if attempt.launched_at is None else limits.clock_s
+    told = attempt.paid_until - dt.timedelta(seconds=clock_s)
+    return max(told, timer) + dt.timedelta(seconds=limits.boot_slack_s)
 
 
 def late_s(attempt: Attempt, limits: Limits) -> int:

@@ -55,6 +55,7 @@ _LAST_WORDS = {
 
 def settle(draft: Draft) -> None:
     _obey_users(draft)
+    _agree_on_sweeps(draft)
     for attempt in draft.live():
         _settle_attempt(draft, attempt.id)
     for job in list(draft.jobs.values()):
@@ -119,6 +120,21 @@ _OBEYED = {
     CommandVerb.RESUME: _resume,
     CommandVerb.EXTEND: _extend,
 }
+
+
+def _agree_on_sweeps(draft: Draft) -> None:
+    """All open jobs of a sweep bear the cap that the newest of them names: it outlives that job."""
+    by_age = sorted(draft.jobs.values(), key=lambda job: (job.submitted_at, job.id))
+    named = {
+        job.spec.sweep: job.spec.sweep_budget_usd_micros
+        for job in by_age
+        if job.spec.sweep and job.spec.sweep_budget_usd_micros is not None
+    }
+    for job in by_age:
+        budget = named.get(job.spec.sweep)
+        if budget not in (None, job.spec.sweep_budget_usd_micros) and not job.state.over:
+            spec = dataclasses.replace(job.spec, sweep_budget_usd_micros=budget)
+            draft.update(dataclasses.replace(job, spec=spec))
 
 
 # -- attempts ----------------------------------------------------------------------------------

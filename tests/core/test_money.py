@@ -125,20 +125,30 @@ def test_the_late_timer_stays_reserved_when_the_launch_is_known() -> None:
     assert exposure(attempt, LIMITS) == billed(1800 + 120, (), ON_DEMAND)
 
 
+@pytest.mark.parametrize("early_s", range(6))
+@pytest.mark.parametrize("paid_until_s", [900, 1800, 5400])
+def test_ec2_may_date_a_launch_before_we_wanted_it(early_s: int, paid_until_s: int) -> None:
+    """Its clock tells whole seconds, and ours may be a little ahead: it is reserved already."""
+    first = {"first_paid_s": 900, "intent_s": 0}
+    wanted = exposure(pending(paid_until_s=paid_until_s, **first), LIMITS)
+    known = an_attempt(launched_s=-early_s, paid_until_s=paid_until_s, **first)
+    assert exposure(known, LIMITS) <= wanted
+
+
 def test_an_extension_moves_the_end_of_the_bill() -> None:
-    assert bill_end(an_attempt(paid_until_s=7200), LIMITS) == at(7200 + 120)
+    assert bill_end(an_attempt(paid_until_s=7200), LIMITS) == at(7200 + 120 - 5)
 
 
 def test_hours_with_a_known_price_count_with_it_the_rest_at_the_dearest() -> None:
     attempt = an_attempt(launched_s=0, paid_until_s=5400, hour_prices_usd_micros=(SPOT,))
-    assert exposure(attempt, LIMITS) == SPOT + billed(1800 + 120, (), ON_DEMAND)
+    assert exposure(attempt, LIMITS) == SPOT + billed(1800 + 115, (), ON_DEMAND)
 
 
 def test_disk_address_and_bytes_are_reserved_with_it() -> None:
     """Of the bytes, what has been paid for in advance or what came, whichever is more."""
     attempt = an_attempt(
         launched_s=0,
-        paid_until_s=3480,
+        paid_until_s=3485,
         extras_usd_micros_hour=16_112,
         transfer_usd_micros=40_000,
         traffic_usd_micros=5_000,
