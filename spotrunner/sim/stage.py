@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import email.utils
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 from spotrunner.adapters import codec
+from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
@@ -58,15 +60,29 @@ class Inline(Executor):
         return future
 
 
-class SkewedClock:
-    """ports.Clock, wrong by `skew`."""
+class DaemonClock:
+    """The daemon's: its host's is wrong by `skew`, and S3's answers put that right, as the real
+    one's do."""
 
     def __init__(self, right: VirtualClock) -> None:
         self._right = right
         self.skew = dt.timedelta()
+        self.restart()
+
+    def restart(self) -> None:
+        self._clock = ServerClock(
+            monotonic=lambda: self._right.now().timestamp(),
+            wall=lambda: (self._right.now() + self.skew).timestamp(),
+        )
+
+    def hear(self) -> None:
+        """An answer of S3's; one that refuses bears the time too."""
+        now = self._right.now()
+        date = email.utils.format_datetime(now, usegmt=True)
+        self._clock.learn(date, now.timestamp(), now.timestamp())
 
     def now(self) -> dt.datetime:
-        return self._right.now() + self.skew
+        return self._clock.now()
 
 
 class Stage:
@@ -88,8 +104,7 @@ class Stage:
         alert_rules: AlertRules = USUAL_ALERTS,
     ) -> None:
         self.clock = VirtualClock(setup.start)
-        # What the daemon takes for the time: its host's clock may be wrong.
-        self.daemon_clock = SkewedClock(self.clock)
+        self.daemon_clock = DaemonClock(self.clock)
         self.world = World(setup, seed)
         self.objects = MemoryObjects(self.clock)
         self.store = store
@@ -121,6 +136,8 @@ class Stage:
     def start_daemon(self) -> None:
         """It needs S3 to start; where that is away, it is started again every tick."""
         self._is_up = True
+        self.daemon_clock.restart()
+        self.daemon_clock.hear()
         with contextlib.suppress(Unavailable):
             self._reconciler = self._new_reconciler()
 
@@ -228,6 +245,7 @@ class Stage:
 
     def round(self) -> None:
         """A round of the daemon, and those that it asks for, if it is up."""
+        self.daemon_clock.hear()
         for _ in range(ROUNDS_AT_ONCE):
             if self._reconciler is None or not self._reconciler.run_once().again:
                 return
