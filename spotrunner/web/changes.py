@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spotrunner.core.amounts import cents_up, to_usd_micros
 from spotrunner.core.located import Document, Problem, located
+from spotrunner.core.look import Progress
 from spotrunner.core.market import OVER_BUDGET, start_usd_micros
 from spotrunner.core.model import Attempt, Job, JobSpec, Offer, Pause
 from spotrunner.core.money import usd
 from spotrunner.core.purse import Balance, Purse, Scope
-from spotrunner.core.situation import Situation
 from spotrunner.core.states import JobState
-from spotrunner.web import errors, nights, timing
+from spotrunner.web import errors, nights, promise, timing
 from spotrunner.web.ahead import clock, situation_of
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import duration
@@ -88,10 +88,15 @@ class _Check:
             # As a round takes it: it may try at once, with the smallest step.
             self._job = dataclasses.replace(self._job, state=JobState.QUEUED, pause=None)
         self._attempts = deps.store.attempts([job.id])
+        self._reports = deps.mailbox.reports()
+        self._step = committed_step(self._attempts, self._reports)
+        self._outlook = deps.outlook(spec.regions, spec.instance_types)
         account = account_of(deps, job, self._attempts)
         account.books.change(self._job)
         self._purse = purse_of(deps, account, self._job)
-        self._situation = self._look()
+        self._situation = situation_of(
+            self._job, self._attempts, self._reports, self._step, self._outlook, self._purse
+        )
 
     def all(self) -> Checked:
         wrong: list[Problem] = []
@@ -104,13 +109,8 @@ class _Check:
             short = self._short() if self._old.pause is Pause.BUDGET else None
             wrong += [short] if short else []
             warnings += [] if short else self._budget()
+        warnings += self._conflict()
         return Checked(wrong=tuple(wrong), warnings=tuple(warnings))
-
-    def _look(self) -> Situation:
-        deps, reports = self._deps, self._deps.mailbox.reports()
-        outlook = deps.outlook(self._spec.regions, self._spec.instance_types)
-        step = committed_step(self._attempts, reports)
-        return situation_of(self._job, self._attempts, reports, step, outlook, self._purse)
 
     # -- the budget ----------------------------------------------------------------------------
 
@@ -183,6 +183,29 @@ class _Check:
         if late_s > 0:
             message = f"even on-demand it would be {duration(late_s)} late"
             yield Problem(key="deadline", message=message)
+
+    def _conflict(self) -> Iterator[Problem]:
+        """As at the submission, with what is left: the deadline is kept by on-demand, which is not
+        taken where a cap does not pay it to the end."""
+        if self._spec.policy == BY_DEFAULT:
+            return
+        progress = Progress(attempts=self._attempts, reports=self._reports, step=self._step)
+        needed = promise.needs(self._job, self._outlook, progress)
+        bound = min(self._purse.balances, key=_unspent, default=None)
+        if needed is None or bound is None or _unspent(bound) >= needed.on_demand_usd_micros:
+            return
+        enough = cents_up(bound.accrued_usd_micros + needed.on_demand_usd_micros)
+        yield Problem(
+            key="deadline",
+            message=f"it cannot be promised: {needed}, and {bound.cap} has"
+            f" {usd(max(0, _unspent(bound)))} for it",
+            hint=f"{usd(enough)} would do" if bound.cap.scope is Scope.JOB else "",
+        )
+
+
+def _unspent(balance: Balance) -> int:
+    """What is reserved pays for the work too."""
+    return balance.cap.usd_micros - balance.accrued_usd_micros
 
 
 def _own(purse: Purse) -> Balance | None:

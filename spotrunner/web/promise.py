@@ -20,11 +20,12 @@ from spotrunner.web.caps import cents
 
 # Sums of seconds differ from themselves by less than this.
 _EPSILON = 1e-6
+_NONE = Progress()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Micro-dollars that the whole work needs: on-demand from beginning to end, which is surely in
+    """Micro-dollars that the work that is left needs: on-demand to the end, which is surely in
     time, and as it is expected on spot (None: there is no spot offer)."""
 
     on_demand: Offer
@@ -40,10 +41,10 @@ class Needs:
         return f"{spot} ({self.spot.pool}), {on_demand} ({self.on_demand.pool})"
 
 
-def needs(job: Job, outlook: Outlook) -> Needs | None:
+def needs(job: Job, outlook: Outlook, progress: Progress = _NONE) -> Needs | None:
     """None where there is no deadline, or no on-demand offer that the job would take."""
     spec = job.spec
-    situation = look(job, Progress(), outlook)
+    situation = look(job, progress, outlook)
     work_s = situation.work_left_s
     if spec.deadline_at is None or work_s is None:
         return None

@@ -35,10 +35,25 @@ def test_an_exact_duration_has_the_seconds_of_its_minutes(
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(None, None), (0, "$0.00"), (0.00421, "$0.0042"), (1, "$1.00"), (12.345, "$12.35")],
+    [
+        (None, None),
+        (0, "$0.00"),
+        (0.00421, "$0.0042"),
+        (1, "$1.00"),
+        (12.345, "$12.35"),
+        (-0.78112, "-$0.7811"),
+    ],
 )
 def test_usd(amount: float | None, text: str | None) -> None:
     assert words.usd(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "estimated", "told"),
+    [("$1.00", True, "~$1.00"), ("$1.00", False, "$1.00"), (None, True, None)],
+)
+def test_what_is_estimated_is_marked(text: str | None, estimated: bool, told: str | None) -> None:
+    assert words.about(text, estimated) == told
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,13 @@ def _put(api: Api, state: JobState = JobState.ACTIVE, *attempts: Any, **changes:
 def _running(**changes: Any) -> Any:
     """For a quarter of an hour, and paid for another one: 0.04 USD are spent, and EC2 may charge
     1920 s at the on-demand price at most, 0.280534 USD."""
-    fields = {"launched_s": NOW_S - 900, "first_step_s": NOW_S - 800, "paid_until_s": NOW_S + 900}
+    fields = {
+        "intent_s": NOW_S - 900,
+        "sent_s": NOW_S - 900,
+        "launched_s": NOW_S - 900,
+        "first_step_s": NOW_S - 800,
+        "paid_until_s": NOW_S + 900,
+    }
     return an_attempt(**{**fields, **changes})
 
 
@@ -313,6 +319,45 @@ def test_measured_progress_counts_against_a_deadline(api: Api) -> None:
     api.mailbox.boxes()
     # An hour of work is left, and nothing is to be started.
     assert _extended(api, deadline="50m") == ["deadline: even on-demand it would be 10m late"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        # 7200 s and a start of 100 s, as the one it has seen, at 0.542112 USD an hour: 1.0993 USD
+        (
+            {"deadline": "6h"},
+            [
+                "deadline: it cannot be promised: on-demand to the end would need 1.10 USD"
+                " (us-east-1a/g4dn.xlarge), and the budget of 1.00 USD has 0.9600 USD for it"
+            ],
+        ),
+        ({"deadline": "6h", "budget": "1.14"}, []),
+    ],
+)
+def test_a_deadline_that_a_cap_does_not_pay_for_is_told_with_the_numbers(
+    api: Api, body: dict[str, Any], words: list[str]
+) -> None:
+    _put(
+        api,
+        JobState.ACTIVE,
+        _running(),
+        policy="deadline",
+        work_s=7200,
+        budget_usd_micros=1_000_000,
+    )
+    assert _extended(api, **body) == words
+
+
+def test_the_number_that_would_keep_a_deadline_is_named(api: Api) -> None:
+    _put(api, JobState.ACTIVE, _running(), policy="deadline", work_s=7200, owner="alice")
+    body = {"budget": "0.50", "deadline": "6h"}
+    told = api.post(f"/v1/jobs/{JOB}/extend", body)["warnings"]
+    assert [it["hint"] for it in told] == ["1.14 USD would do"]
+    # Of what others share too no job can have more.
+    told = api.post(f"/v1/jobs/{JOB}/extend", {"budget": "3", "deadline": "6h"})["warnings"]
+    assert [it["hint"] for it in told] == [""]
+    assert "and alice's budget of 1.00 USD has 0.9600 USD for it" in told[0]["message"]
 
 
 def test_both_are_wrong_at_once(api: Api) -> None:
