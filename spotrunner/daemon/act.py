@@ -167,10 +167,11 @@ class _Round:
         return refused
 
     def receipt(self, before: Sequence[Attempt]) -> None:
-        """Say beside the store what has ended, and what is open again. It may fail: then whoever
-        has to recover from the receipts books the dearer case."""
+        """Say beside the store what has ended. It may fail: then whoever has to recover from the
+        receipts books the dearer case."""
         known = {attempt.id: attempt for attempt in before}
-        news = [it for it in self._attempts.values() if _is_end_news(known.get(it.id), it)]
+        ended = (attempt for attempt in self._attempts.values() if not attempt.state.live)
+        news = [attempt for attempt in ended if attempt != known.get(attempt.id)]
         for attempt, error in self._each(self._actor.write_receipt, news):
             if error is not None:
                 log.warning("receipt not written", attempt=attempt.id, error=str(error))
@@ -298,12 +299,6 @@ class _Round:
             self._actor.store.write(self._epoch, changes)
         if event is not None:
             log.info(event.kind, subject=event.subject, why=event.why, **event.data)
-
-
-def _is_end_news(before: Attempt | None, now: Attempt) -> bool:
-    if now.state.live:
-        return before is not None and not before.state.live
-    return now != before
 
 
 def _outcome(call: Callable[[T], None], value: T) -> PortError | None:

@@ -105,7 +105,7 @@ def test_a_store_that_wrote_the_receipt_itself_learns_nothing(
     states = list(AttemptState)
     if states.index(written_in) > states.index(state):
         return
-    known = an_attempt(1, state, hour_prices_usd_micros=(160_000,), traffic_usd_micros=9)
+    known = an_attempt(1, state, hour_prices_usd_micros=(160_000,), steps_per_s=9.5)
     known = dataclasses.replace(known, order=an_order(known, n=4), order_posted_n=4)
     written = an_attempt(1, written_in, sent_s=None if written_in is S.PENDING else 1)
     bench = Bench(known)
