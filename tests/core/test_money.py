@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -129,7 +130,7 @@ def test_the_late_timer_stays_reserved_when_the_launch_is_known() -> None:
 @pytest.mark.parametrize("paid_until_s", [900, 1800, 5400])
 def test_ec2_may_date_a_launch_before_we_wanted_it(early_s: int, paid_until_s: int) -> None:
     """Its clock tells whole seconds, and ours may be a little ahead: it is reserved already."""
-    first = {"first_paid_s": 900, "intent_s": 0}
+    first: dict[str, Any] = {"first_paid_s": 900, "intent_s": 0}
     wanted = exposure(pending(paid_until_s=paid_until_s, **first), LIMITS)
     known = an_attempt(launched_s=-early_s, paid_until_s=paid_until_s, **first)
     assert exposure(known, LIMITS) <= wanted
