@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spotrunner.core.caps import Caps
@@ -67,43 +67,67 @@ class Auditor:
     _kinds: set[tuple[Scope, str, bool]] = field(default_factory=set)
     # what every instance had cost when a day began
     _begun: dict[dt.date, Lines] = field(default_factory=dict)
+    # the attempts that ever had an instance
+    names: frozenset[str] = frozenset()
     _seen: tuple[object, ...] = ()
+    _committed: Mapping[Cap, int] = field(default_factory=dict)
 
     def check(self, store: Store, caps: Caps, now: dt.datetime) -> None:
         jobs = store.jobs()
-        self.jobs.update((job.id, job) for job in jobs)
-        records = {record.id: record for record in self.world.truth(now)}
-        alive = {_tag(it, TAG_ATTEMPT) for it in records.values() if _is_alive(it)}
-        day = local_day(caps.tz, now)
         attempts = store.attempts([job.id for job in jobs])
+        self.jobs.update((job.id, job) for job in jobs)
+        records = self.world.truth(now)
+        alive = {_tag(it, TAG_ATTEMPT) for it in records if _is_alive(it)}
+        day = local_day(caps.tz, now)
+        # What is committed does not change with time, unless an instance outlives its money.
+        outlives = [it for it in attempts if it.id in alive and bill_end(it, self.limits) < now]
         seen = (jobs, attempts, caps, day, len(records))
-        if not alive and seen == self._seen:
-            return  # no second can change anything
+        if outlives or seen != self._seen:
+            self._committed = self._count(store, caps, now, jobs, attempts, alive)
+        elif not alive:
+            return  # nor does what is billed
         self._seen = seen
-        bill = self.bill(now)
+        self.names = frozenset(_tag(it, TAG_ATTEMPT) for it in records)
+        bill = self._bill(records, now)
         self._begun.setdefault(day, bill)
+        for cap, committed in self._committed.items():
+            self._hold(cap, committed, self._billed(cap, bill))
+
+    def bill(self, now: dt.datetime) -> Lines:
+        return self._bill(self.world.truth(now), now)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _count(
+        self,
+        store: Store,
+        caps: Caps,
+        now: dt.datetime,
+        jobs: Sequence[Job],
+        attempts: Sequence[Attempt],
+        alive: Container[str],
+    ) -> dict[Cap, int]:
+        """Accrued and reserved under each cap, by the store."""
         books = Books(
             caps=caps,
-            spent=store.spent(day - _DAY),
+            spent=store.spent(local_day(caps.tz, now) - _DAY),
             jobs=jobs,
             attempts=attempts,
             seen_at=lambda attempt: now if attempt.id in alive else None,
             limits=self.limits,
             now=now,
         )
-        for cap in self._caps(books, jobs, attempts, now):
+        until = max([now, *(bill_end(it, self.limits) for it in attempts if it.state.live)])
+        found = {}
+        for cap in dict.fromkeys(cap for job in jobs for cap in books.caps_of(job, until)):
             balance = books.balance(cap)
-            committed = balance.accrued_usd_micros + balance.reserved_usd_micros
-            self._hold(cap, committed, self._billed(cap, bill))
+            found[cap] = balance.accrued_usd_micros + balance.reserved_usd_micros
+        return found
 
-    def bill(self, now: dt.datetime) -> Lines:
-        records = {record.id: record for record in self.world.truth(now)}
-        return {
-            charge.instance_id: self._line(records[charge.instance_id], charge, now)
-            for charge in self.world.bill(now)
-        }
-
-    # -- inside --------------------------------------------------------------------------------
+    def _bill(self, records: Sequence[InstanceRecord], now: dt.datetime) -> Lines:
+        by_id = {record.id: record for record in records}
+        charges = self.world.bill(now)
+        return {it.instance_id: self._line(by_id[it.instance_id], it, now) for it in charges}
 
     def _line(self, record: InstanceRecord, charge: Charge, now: dt.datetime) -> Line:
         job_id, extras = _tag(record, TAG_JOB), 0
@@ -119,17 +143,6 @@ class Auditor:
             extras=extras,
             is_free=charge.free,
         )
-
-    def _caps(
-        self,
-        books: Books,
-        jobs: Iterable[Job],
-        attempts: Iterable[Attempt],
-        now: dt.datetime,
-    ) -> Iterator[Cap]:
-        ends = [bill_end(it, self.limits) for it in attempts if it.state.live]
-        until = max([now, *ends])
-        yield from dict.fromkeys(cap for job in jobs for cap in books.caps_of(job, until))
 
     def _hold(self, cap: Cap, committed: int, billed: int) -> None:
         key, kind = (cap.scope, cap.name, cap.day), (cap.scope, cap.name, cap.day is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -78,7 +79,9 @@ class Tale(Stage):
             caps=caps,
         )
         self._last_heads: dict[str, Head] = {}
-        self._forgotten: set[str] = set()
+        self._intended: frozenset[str] = frozenset()
+        # the step that each attempt's trainer went on from
+        self.began: dict[str, int] = {}
         self._auditor = Auditor(world=self.world, limits=self.limits)
         self.submit(a_spec(**spec), JOB)
         self.back_up()
@@ -94,6 +97,9 @@ class Tale(Stage):
 
     def step(self) -> None:
         super().step()
+        for agent in self.fleet.agents.values():
+            if agent.trainer is not None:
+                self.began.setdefault(agent.attempt, agent.trainer.step(self.clock.now()))
         self._promise_money()
         self._promise_heads()
         self._promise_intents()
@@ -105,7 +111,8 @@ class Tale(Stage):
 
     def _promise_heads(self) -> None:
         for job_id in self._auditor.jobs:
-            head, last = self.head(job_id), self._last_heads.get(job_id)
+            stored = self.heads.read(job_id)
+            head, last = stored.head, self._last_heads.get(job_id)
             if head is None:
                 continue
             if last is not None:
@@ -115,9 +122,11 @@ class Tale(Stage):
             self._last_heads[job_id] = head
 
     def _promise_intents(self) -> None:
-        known = {attempt.id for attempt in self.all_attempts()} | self._forgotten
-        for record in self.world.truth(self.clock.now()):
-            assert dict(record.tags)[TAG_ATTEMPT] in known
+        """Of launches that EC2 has made since the last look."""
+        names = self._auditor.names - self._intended
+        if names:
+            assert names <= {attempt.id for attempt in self.all_attempts()}
+            self._intended |= names
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -138,6 +147,14 @@ class Tale(Stage):
         everybody = (*self.fleet.gone.values(), *self.fleet.agents.values())
         mine = [agent for agent in everybody if agent.job_id == job_id]
         return sorted(mine, key=lambda agent: generation_of(agent.attempt) or 0)
+
+    def lost_steps(self, job_id: str = JOB) -> list[int]:
+        """What each attempt that trained had done beyond where the next one went on from."""
+        trained = [agent for agent in self.agents(job_id) if agent.attempt in self.began]
+        return [
+            max(0, before.steps_done - self.began[after.attempt])
+            for before, after in itertools.pairwise(trained)
+        ]
 
     def head(self, job_id: str = JOB) -> Head | None:
         return self.heads.read(job_id).head
@@ -253,7 +270,6 @@ class Tale(Stage):
 
     def restore_backup(self) -> None:
         """The store as it was when it was backed up: after the submission, unless told."""
-        self._forgotten |= {attempt.id for attempt in self.all_attempts()}
         self.store = _copied(self._backup)
         self.start_daemon()
 
