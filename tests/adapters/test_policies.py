@@ -90,10 +90,12 @@ def listed(value: str | list[str]) -> list[str]:
 
 def test_the_calls_of_the_adapters_are_found() -> None:
     assert called() == {
+        "ec2:CancelSpotInstanceRequests",
         "ec2:DescribeAvailabilityZones",
         "ec2:DescribeImages",
         "ec2:DescribeInstanceTypeOfferings",
         "ec2:DescribeInstances",
+        "ec2:DescribeRegions",
         "ec2:DescribeSecurityGroups",
         "ec2:DescribeSpotInstanceRequests",
         "ec2:DescribeSpotPriceHistory",
@@ -165,6 +167,7 @@ def test_what_costs_money_is_bound_to_the_tag_of_an_installation() -> None:
         ("ec2:RunInstances", "network-interface"),
         ("ec2:RunInstances", "spot-instances-request"),
         ("ec2:TerminateInstances", "instance"),
+        ("ec2:CancelSpotInstanceRequests", "spot-instances-request"),
     }
 
 

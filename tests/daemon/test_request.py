@@ -71,6 +71,7 @@ def test_a_request_is_complete() -> None:
         "spotrunner:installation": "i1",
         "spotrunner:job": "digits-7f3a",
         "spotrunner:attempt": "digits-7f3a.1",
+        "spotrunner:home": "home/us-east-1",
     }
 
 
