@@ -199,19 +199,29 @@ class Books:
         self._caps = caps
         self._spent = spent
         self._jobs = {job.id: job for job in jobs}
-        self._attempts = {attempt.id: attempt for attempt in attempts}
-        self._ended = tuple(it for it in self._attempts.values() if not it.state.live)
+        self._attempts: dict[str, dict[str, Attempt]] = {job_id: {} for job_id in self._jobs}
+        for attempt in attempts:
+            self._attempts.setdefault(attempt.job_id, {})[attempt.id] = attempt
+        self._ended = tuple(it for it in self._all() if not it.state.live)
+        self._unpriced = {it.id: it.job_id for it in self._all() if _is_unpriced(it)}
         self._seen_at = seen_at
         self._limits = limits
         self._now = now
         self._sums: dict[Cap, _Sums] = {}
+        self._sweeps: dict[str, int | None] = {}
 
     def change(self, value: Job | Attempt) -> None:
         if isinstance(value, Job):
             self._jobs[value.id] = value
+            self._sweeps.clear()
             return
-        old, job = self._attempts.get(value.id), self._jobs[value.job_id]
-        self._attempts[value.id] = value
+        ours, job = self._attempts.setdefault(value.job_id, {}), self._jobs[value.job_id]
+        old = ours.get(value.id)
+        ours[value.id] = value
+        if _is_unpriced(value):
+            self._unpriced[value.id] = value.job_id
+        else:
+            self._unpriced.pop(value.id, None)
         for cap, sums in self._sums.items():
             if cap.covers(job):
                 self._add(sums, cap, value, 1)
@@ -224,10 +234,7 @@ class Books:
         return Purse(
             balances=tuple(self.balance(cap) for cap in caps),
             priced=not any(
-                cap.covers(self._jobs[attempt.job_id])
-                for attempt in self._attempts.values()
-                if attempt.state.live and not is_priced(attempt.offer)
-                for cap in caps
+                cap.covers(self._jobs[job_id]) for job_id in self._unpriced.values() for cap in caps
             ),
         )
 
@@ -268,12 +275,11 @@ class Books:
 
     def _sweep_budget(self, sweep: str) -> int | None:
         """The newest job of the sweep that names one has the last word."""
-        named = [
-            (job.submitted_at, job.id, job.spec.sweep_budget_usd_micros)
-            for job in self._jobs.values()
-            if job.spec.sweep == sweep and job.spec.sweep_budget_usd_micros is not None
-        ]
-        return max(named)[2] if named else None
+        if not self._sweeps:
+            for job in sorted(self._jobs.values(), key=lambda it: (it.submitted_at, it.id)):
+                named = job.spec.sweep_budget_usd_micros
+                self._sweeps[job.spec.sweep] = named or self._sweeps.get(job.spec.sweep)
+        return self._sweeps.get(sweep)
 
     # -- sums ----------------------------------------------------------------------------------
 
@@ -282,14 +288,20 @@ class Books:
         that it does not matter when one of them ends, or is open again."""
         known = 0 if cap.scope is Scope.JOB else self._known(cap)
         sums = _Sums(accrued=known, exposed=known)
-        for attempt in self._attempts.values():
+        if cap.scope is Scope.JOB:
+            for attempt in self._attempts.get(cap.name, {}).values():
+                self._add(sums, cap, attempt, 1)
+            return sums
+        for attempt in self._all():
             if cap.covers(self._jobs[attempt.job_id]):
                 self._add(sums, cap, attempt, 1)
-        if cap.scope is not Scope.JOB:
-            for attempt in self._ended:
-                if cap.covers(self._jobs[attempt.job_id]):
-                    self._add(sums, cap, attempt, -1)
+        for attempt in self._ended:
+            if cap.covers(self._jobs[attempt.job_id]):
+                self._add(sums, cap, attempt, -1)
         return sums
+
+    def _all(self) -> Iterator[Attempt]:
+        return (attempt for ours in self._attempts.values() for attempt in ours.values())
 
     def _known(self, cap: Cap) -> int:
         spent, day = self._spent, cap.day
@@ -331,6 +343,10 @@ class Books:
             return 0
         booked = entries(attempt, self._caps.tz, self._now)
         return sum(entry.cost_usd_micros for entry in booked if entry.day == cap.day)
+
+
+def _is_unpriced(attempt: Attempt) -> bool:
+    return attempt.state.live and not is_priced(attempt.offer)
 
 
 def _within(
