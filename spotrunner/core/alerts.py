@@ -40,6 +40,7 @@ def _alerts(draft: Draft, rules: AlertRules) -> None:
             _of_waiting(draft, job)
             _of_caps(draft, job, rules)
             _of_forecast(draft, job)
+    _of_strays(draft)
     _of_prices(draft)
     _of_day(draft, rules)
 
@@ -177,24 +178,33 @@ def forecast_of(draft: Draft, job: Job) -> Forecast | None:
     return forecast(situation, job.spec, draft.purse(job).balances, draft.now, draft.limits)
 
 
+def _of_strays(draft: Draft) -> None:
+    """Of no job that we know: in nobody's ledger."""
+    for instance in draft.strays:
+        lived_s = int((draft.now - instance.launched_at).total_seconds())
+        where, minutes = f"{instance.id} in {instance.pool}", lived_s // 60
+        _announce(
+            draft,
+            AlertKind.ORPHAN,
+            f"orphan/{instance.id}",
+            f"{where} had no owner: it is being ended",
+            f"it bears our tag, and no attempt that we know launched it, {minutes} minutes ago",
+            "spotrunner reconcile",
+        )
+
+
 def _of_prices(draft: Draft) -> None:
     for region, read_at in sorted(draft.snapshot.prices_at.items()):
         if read_at is None or draft.now < read_at + _s(draft.limits.old_prices_alert_s):
             continue
         minutes = int((draft.now - read_at).total_seconds()) // 60
-        draft.alert(
-            Alert(
-                key=f"prices/{region}/{read_at.isoformat()}",
-                at=draft.now,
-                kind=AlertKind.PRICES,
-                job_id=None,
-                owner="",
-                channels=(),
-                title=f"the spot prices of {region} are {minutes} minutes old",
-                why="EC2 has not answered since: decisions rest on the last ones",
-                cost="",
-                command="spotrunner prices",
-            )
+        _announce(
+            draft,
+            AlertKind.PRICES,
+            f"prices/{region}/{read_at.isoformat()}",
+            f"the spot prices of {region} are {minutes} minutes old",
+            "EC2 has not answered since: decisions rest on the last ones",
+            "spotrunner prices",
         )
 
 
@@ -215,19 +225,14 @@ def _of_day(draft: Draft, rules: AlertRules) -> None:
     open_ = ", ".join(
         f"{states.count(state)} {state.value}" for state in JobState if state in states
     )
-    draft.alert(
-        Alert(
-            key=f"summary/{day}",
-            at=draft.now,
-            kind=AlertKind.SUMMARY,
-            job_id=None,
-            owner="",
-            channels=(),
-            title=f"{day}: {usd(spent)} spent",
-            why=f"jobs now: {open_ or 'none'}",
-            cost=f"on demand it would have been {usd(on_demand)}",
-            command=f"spotrunner report --since {day}",
-        )
+    _announce(
+        draft,
+        AlertKind.SUMMARY,
+        f"summary/{day}",
+        f"{day}: {usd(spent)} spent",
+        f"jobs now: {open_ or 'none'}",
+        f"spotrunner report --since {day}",
+        f"on demand it would have been {usd(on_demand)}",
     )
 
 
@@ -270,7 +275,27 @@ def _tell(
             title=title,
             why=why,
             cost=cost or _cost(draft, job),
-            command=command or _command(job),
+            command=command or _command(draft, job),
+        )
+    )
+
+
+def _announce(
+    draft: Draft, kind: AlertKind, key: str, title: str, why: str, command: str, cost: str = ""
+) -> None:
+    """What is of no job: for whoever looks after the installation."""
+    draft.alert(
+        Alert(
+            key=key,
+            at=draft.now,
+            kind=kind,
+            job_id=None,
+            owner="",
+            channels=(),
+            title=title,
+            why=why,
+            cost=cost,
+            command=command,
         )
     )
 
@@ -288,9 +313,10 @@ def _cap_command(job: Job, scope: object) -> str:
     return "spotrunner budget"
 
 
-def _command(job: Job) -> str:
+def _command(draft: Draft, job: Job) -> str:
     if job.state is JobState.PAUSED and job.pause is Pause.BUDGET:
-        return f"spotrunner extend {job.id} --budget USD"
+        tightest = draft.purse(job).tightest
+        return _cap_command(job, tightest.cap.scope.value if tightest else None)
     if job.state is JobState.PAUSED and job.pause is Pause.USER:
         return f"spotrunner resume {job.id}"
     if job.state is JobState.FAILED:

@@ -37,6 +37,8 @@ class Draft:
         self.jobs = {job.id: job for job in snapshot.jobs}
         self.attempts = {attempt.id: attempt for attempt in snapshot.attempts}
         self.refusals = list(snapshot.refusals)
+        # instances that nobody owns and no job can be charged with
+        self.strays: list[Instance] = []
         self._known: dict[str, Job | Attempt] = {**self.jobs, **self.attempts}
         self._events: list[Event] = []
         self._commands_done: list[int] = []

@@ -56,6 +56,7 @@ def _reap_one(draft: Draft, instance: Instance) -> None:
     else:
         why = f"no live attempt owns {instance.id}"
         draft.terminate(instance.pool.region, instance.id, why)
+        draft.strays.append(instance)
 
 
 def _clear_mail(draft: Draft) -> None:

@@ -374,9 +374,13 @@ def _reason(attempt: Attempt, by: EndedBy | None) -> EndReason:
 
 
 def _end_reason(draft: Draft, attempt: Attempt, by: EndedBy | None) -> EndReason:
-    """As `_reason`; one that powered itself off before anybody ordered it to may have moved."""
-    if by is EndedBy.ITSELF and attempt.ending is None and is_moved(draft, attempt):
-        return EndReason.MOVED
+    """As `_reason`; one that powered itself off before anybody ordered it to may have moved, or
+    have used up what its budget paid."""
+    if by is EndedBy.ITSELF and attempt.ending is None:
+        if is_moved(draft, attempt):
+            return EndReason.MOVED
+        if attempt.end_detail:
+            return unpaid_reason(attempt)
     return _reason(attempt, by)
 
 

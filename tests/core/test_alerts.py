@@ -206,6 +206,16 @@ def test_success_and_failure_are_told_once_for_ever() -> None:
     assert keys == {f"{JOB}/succeeded"}
 
 
+def test_an_instance_of_ours_that_no_job_knows_is_told_once() -> None:
+    stray = dataclasses.replace(an_instance(), job_id="gone-aaaa", attempt_id="gone-aaaa.7")
+    alone = a_snapshot(600, jobs=(), instances=(stray,))
+    said = only(alone, AlertKind.ORPHAN)
+    assert said.key == f"orphan/{stray.id}"
+    assert f"{stray.id} in us-east-1a/g4dn.xlarge had no owner" in said.title
+    assert (said.job_id, said.command) == (None, "spotrunner reconcile")
+    assert told(dataclasses.replace(alone, alerted=frozenset({said.key}))) == ()
+
+
 def test_where_nobody_is_to_be_told_nobody_is() -> None:
     snapshot = a_running_job(reports=(a_report(notice=a_notice(700)),), alert_rules=None)
     assert not told(snapshot)

@@ -291,6 +291,12 @@ def test_what_it_cost(ended_s: int, by: EndedBy, market: Market, micros: int) ->
     assert ended.ended_at == at(ended_s)
 
 
+def test_what_was_told_its_last_step_and_powered_off_unheard_ended_by_the_budget() -> None:
+    attempt = an_attempt(end_detail="the budget pays no further step")
+    ended = attempt_of(an_end(attempt, ended_s=1790, by=EndedBy.ITSELF, now_s=1830))
+    assert ended.end_reason is EndReason.BUDGET
+
+
 def test_an_hour_whose_price_is_not_known_is_booked_at_the_dearest() -> None:
     ended = attempt_of(an_end(ended_s=1805, by=EndedBy.US, quotes=()))
     assert ended.cost_usd_micros == ON_DEMAND // 2
