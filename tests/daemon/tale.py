@@ -277,6 +277,10 @@ class Tale(Stage):
         """The daemon's next listing of the mail fails."""
         self.objects.fail_next("list", Unavailable("a bad day"), prefix="mail/")
 
+    def break_receipts(self) -> None:
+        """The next receipt cannot be written."""
+        self.objects.fail_next("put", Unavailable("a bad day"), prefix="ledger/")
+
     def story(self) -> str:
         events = [event for job in self.store.jobs() for _, event in self.store.events(job.id)]
         return "\n".join(
