@@ -326,6 +326,8 @@ def test_what_is_held_is_paid_on_at_once_and_beyond_the_hold() -> None:
     assert paid_s(snapshot) == 60 + 3600 + 1800
     again = a_running_snapshot(75, held_until=at(60 + 3600), attempt=kept(snapshot))
     assert paid_s(again) == 60 + 3600 + 1800
+    far = an_attempt(paid_until_s=5000)
+    assert paid_s(a_running_snapshot(60, held_until=at(7260), attempt=far)) == 7260 + 1800
 
 
 def test_a_hold_pays_within_the_caps_and_the_window() -> None:

@@ -87,6 +87,7 @@ def test_pause_stops_with_a_checkpoint_and_resume_starts_again() -> None:
     assert not plan.launches
     assert kinds(plan)[:2] == ["paused", "winding-down"]
     # It has the time of a cancelled one, and is then ended.
+    assert not decided(applied(first, plan, now_s=899)).terminations
     late = applied(first, plan, now_s=900)
     assert [act.instance_id for act in decided(late).terminations] == [f"i-{ID}"]
     resumed = dataclasses.replace(late, commands=(a_command(CommandVerb.RESUME),))

@@ -7,20 +7,8 @@ one job before the rules were what they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """`old` occurs once in `file`; with `new` in its place, `test` must fail. `file` is below
-    `spotrunner/`, `test` is a node id below `tests/`."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    test: str
-
+from tests.mutants.mutant import Mutant
+from tests.mutants.nights import NIGHTS
 
 MUTANTS = (
     # -- evidence --------------------------------------------------------------------------------
@@ -91,9 +79,16 @@ MUTANTS = (
     Mutant(
         "refusals and lost launches count as attempts without progress",
         "core/settle.py",
-        "    if attempt.launched_at is None:\n        return False\n",
-        "",
+        "    if attempt.launched_at is None or attempt.end_reason is EndReason.PAUSED:\n",
+        "    if attempt.end_reason is EndReason.PAUSED:\n",
         "core/test_settle.py::test_who_had_no_chance_counts_neither_way",
+    ),
+    Mutant(
+        "pauses count as attempts without progress",
+        "core/settle.py",
+        "    if attempt.launched_at is None or attempt.end_reason is EndReason.PAUSED:\n",
+        "    if attempt.launched_at is None:\n",
+        "core/test_pause.py::test_three_pauses_in_a_row_do_not_make_a_job_hopeless",
     ),
     Mutant(
         "one retry more than allowed",
@@ -128,15 +123,15 @@ MUTANTS = (
     Mutant(
         "a launch is sent again without a look at the cap",
         "core/place.py",
-        "dearest_usd_micros_hour, more_s) < more_s:\n",
-        "dearest_usd_micros_hour, more_s) < 0:\n",
+        ".pays_s(payment) < more_s:\n",
+        ".pays_s(payment) < 0:\n",
         "core/test_place.py::test_it_is_not_sent_again_when_the_cap_does_not_pay_the_later_start",
     ),
     Mutant(
         "a confirmed launch is sent again",
         "core/place.py",
-        "            if attempt.state is AttemptState.PENDING:\n",
-        "            if attempt.state is not AttemptState.RUNNING:\n",
+        "        if attempt.state is AttemptState.PENDING:\n",
+        "        if attempt.state is not AttemptState.RUNNING:\n",
         "core/test_place.py::test_what_ec2_confirmed_is_never_sent_again",
     ),
     Mutant(
@@ -192,8 +187,8 @@ MUTANTS = (
     Mutant(
         "the timer of the first step is forgotten once the launch is known",
         "core/money.py",
-        "    return max(attempt.paid_until, timer) +",
-        "    return attempt.paid_until +",
+        "    return max(told, timer) +",
+        "    return told +",
         "core/test_money.py::test_the_late_timer_stays_reserved_when_the_launch_is_known",
     ),
     Mutant(
@@ -206,21 +201,21 @@ MUTANTS = (
     Mutant(
         "an extension at the spot price",
         "core/keep.py",
-        "    dearest = attempt.offer.dearest_usd_micros_hour\n",
-        "    dearest = attempt.offer.price_usd_micros_hour\n",
+        "        usd_micros_hour=dearest_usd_micros_hour(attempt),\n",
+        "        usd_micros_hour=attempt.offer.price_usd_micros_hour,\n",
         "core/test_keep.py::test_the_cap_is_checked_with_the_dearest_price",
     ),
     Mutant(
         "a first step at the spot price",
-        "core/money.py",
-        "offer.dearest_usd_micros_hour, wanted_s) - slack_s\n",
-        "offer.price_usd_micros_hour, wanted_s) - slack_s\n",
+        "core/market.py",
+        "    return offer.dearest_usd_micros_hour + extras",
+        "    return offer.price_usd_micros_hour + extras",
         "core/test_place.py::test_a_launch_the_cap_cannot_pay_the_boot_of_is_refused_with_the_number",
     ),
     Mutant(
         "a launch that the cap pays no boot of",
         "core/market.py",
-        " or pays_s >= limits.boot_allowance_s:\n",
+        " or pays_s >= least_s:\n",
         " or pays_s > 0:\n",
         "core/test_place.py::test_a_launch_the_cap_cannot_pay_the_boot_of_is_refused_with_the_number",
     ),
@@ -241,22 +236,22 @@ MUTANTS = (
     Mutant(
         "an extension for an attempt that somebody has superseded",
         "core/keep.py",
-        " and not is_superseded(draft, attempt)\n",
-        "\n",
+        " or is_superseded(draft, attempt):\n",
+        ":\n",
         "core/test_keep.py::test_the_superseded_are_not_paid_on",
     ),
     Mutant(
         "an extension at once, not at half time",
         "core/keep.py",
-        "<= draft.limits.step_s / 2 and",
-        "<= draft.limits.step_s and",
+        "<= max(draft.limits.step_s, ahead_s) / 2\n",
+        "<= max(draft.limits.step_s, ahead_s)\n",
         "core/test_keep.py::test_at_half_time_it_is_paid_a_step_ahead",
     ),
     Mutant(
         "the living attempts of a job do not count against its cap",
-        "core/money.py",
-        "seen_at.get(attempt.id)) for attempt in attempts\n",
-        "seen_at.get(attempt.id)) for attempt in attempts if not attempt.state.live\n",
+        "core/purse.py",
+        "        sums.exposed += sign * self._exposed(cap, attempt, end)\n",
+        "",
         "core/test_decide.py::test_whatever_happens_the_promises_hold",
     ),
     Mutant(
@@ -489,8 +484,8 @@ MUTANTS = (
     Mutant(
         "nobody is asked while spot is slow to start",
         "core/place.py",
-        "        elif len(serving) == 1:\n            _rescue_job(",
-        "        elif False:\n            _rescue_job(",
+        "    elif len(serving) == 1:\n        _rescue_job(",
+        "    elif False:\n        _rescue_job(",
         "core/test_moves.py::test_on_demand_starts_beside_spot_that_is_slow_to_start",
     ),
     Mutant(
@@ -510,8 +505,8 @@ MUTANTS = (
     Mutant(
         "a job moves twice at once",
         "core/place.py",
-        "        elif len(serving) == 1 and serving[0]",
-        "        elif serving[0]",
+        "    elif len(serving) == 1 and serving[0]",
+        "    elif serving[0]",
         "core/test_moves.py::test_one_move_at_a_time",
     ),
     Mutant(
@@ -524,8 +519,8 @@ MUTANTS = (
     Mutant(
         "what stops for a wish is cut off before it has saved",
         "core/retire.py",
-        "(EndReason.CANCELLED, EndReason.MOVED)",
-        "(EndReason.CANCELLED,)",
+        "(EndReason.CANCELLED, EndReason.MOVED, EndReason.PAUSED)",
+        "(EndReason.CANCELLED, EndReason.PAUSED)",
         "core/test_moves.py::test_a_stop_for_a_wish_has_the_time_of_a_cancelled_one",
     ),
     Mutant(
@@ -543,4 +538,5 @@ MUTANTS = (
         "daemon/test_request.py"
         "::test_the_archives_url_outlives_a_launch_that_is_sent_again_and_the_slowest_boot",
     ),
+    *NIGHTS,
 )
