@@ -37,6 +37,7 @@ from spotrunner.core.money import (
     usd,
 )
 from spotrunner.core.retire import is_moved, unpaid_reason
+from spotrunner.core.speed import is_warm
 from spotrunner.core.states import AttemptState, JobState, advance
 
 # A trainer's pace changes by less than this part from one report to the next.
@@ -230,7 +231,7 @@ def _follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
 def _follow_pace(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     """What a step takes on this type, kept for when the attempt is over. That it flickers is no
     news: each change is a write."""
-    old, new = attempt.steps_per_s, report.steps_per_s
+    old, new = attempt.steps_per_s, report.steps_per_s if is_warm(report) else None
     is_news = new is not None and (old is None or abs(new - old) > _FLICKER * old)
     total = report.total_steps if report.total_steps is not None else attempt.total_steps
     if is_news or total != attempt.total_steps:

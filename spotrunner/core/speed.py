@@ -8,11 +8,14 @@ one GPU of several, or whose input is too slow: its first progress reports repla
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 
 from spotrunner.core.catalogue import TYPES
 from spotrunner.core.model import Attempt, JobSpec, Report
+
+WARM_AFTER = dt.timedelta(minutes=2)
 
 
 def rates(attempts: Sequence[Attempt], reports: Mapping[str, Report]) -> dict[str, float]:
@@ -20,10 +23,18 @@ def rates(attempts: Sequence[Attempt], reports: Mapping[str, Report]) -> dict[st
     found: dict[str, float] = {}
     for attempt in attempts:
         report = reports.get(attempt.id)
-        rate = (report.steps_per_s if report else None) or attempt.steps_per_s
+        told = report.steps_per_s if report is not None and is_warm(report) else None
+        rate = told or attempt.steps_per_s
         if rate is not None and rate > 0:
             found[attempt.offer.pool.instance_type] = rate
     return found
+
+
+def is_warm(report: Report) -> bool:
+    """Its pace tells something of the hours to come. The first steps compile the graph and fill
+    the input pipeline: a deadline that believed them would buy on-demand for nothing."""
+    first_step_at = report.first_step_at
+    return first_step_at is None or report.at >= first_step_at + WARM_AFTER
 
 
 def speeds(spec: JobSpec, measured: Mapping[str, float]) -> dict[str, float]:
