@@ -52,3 +52,13 @@ def test_rates_are_the_last_that_each_type_reported() -> None:
     ]
     reports = {f"{JOB}.3": a_report(f"{JOB}.3", steps_per_s=12.0)}
     assert rates(attempts, reports) == {"g4dn.xlarge": 6.0, "g5.xlarge": 12.0}
+
+
+@pytest.mark.parametrize(("at_s", "believed"), [(150, False), (239, False), (240, True)])
+def test_the_first_two_minutes_are_no_pace(at_s: float, believed: bool) -> None:
+    """They compile: measured so early, a night's work looks like a week's."""
+    report = a_report(f"{JOB}.1", at_s, first_step_s=120, steps_per_s=0.2)
+    attempt = an_attempt(1)
+    assert rates([attempt], {attempt.id: report}) == ({"g4dn.xlarge": 0.2} if believed else {})
+    earlier = an_attempt(1, steps_per_s=9.0)
+    assert rates([earlier], {attempt.id: report})["g4dn.xlarge"] == (0.2 if believed else 9.0)
