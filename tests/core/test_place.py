@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -313,6 +314,19 @@ def test_the_cap_that_stops_a_start_is_named_with_its_figures() -> None:
         "alice's budget of 2.00 USD has 1.90 USD spent and 0.1000 USD left, and a first step on"
         " us-east-1a/g4dn.xlarge needs 0.1536 USD in reserve"
     )
+
+
+def test_a_start_before_midnight_may_be_late_and_so_be_paid_for_by_the_next_day() -> None:
+    """Ten minutes before midnight in Shanghai: of 1800 s and the slack 1320 are tomorrow's, or 120
+    more if EC2 is late."""
+    caps = Caps(tz="Asia/Shanghai", each_owner=Bound(day_usd_micros=10_000_000))
+    for spare, paid_s in ((0, 1800), (-1, 1799)):
+        left = -(-(ON_DEMAND + EXTRAS) * (1320 + 120) // 3600) + 4 + spare
+        spent = Spent(by_owner_and_day={("", dt.date(2026, 11, 2)): 10_000_000 - left})
+        snapshot = a_snapshot(
+            4 * 3600 - 600, jobs=[a_job(budget=None)], offers=[an_offer()], caps=caps, spent=spent
+        )
+        assert [attempt.first_paid_s for attempt in launched(snapshot)] == [paid_s]
 
 
 def test_an_unattended_job_starts_with_a_usual_step() -> None:

@@ -32,7 +32,8 @@ NIGHTS = (
         "core/market.py",
         "        late_s=limits.boot_slack_s,\n",
         "",
-        "core/test_purse.py::test_no_sequence_of_payments_breaks_a_cap",
+        "core/test_place.py"
+        "::test_a_start_before_midnight_may_be_late_and_so_be_paid_for_by_the_next_day",
     ),
     Mutant(
         "a launch seconds before midnight is charged seconds today",
