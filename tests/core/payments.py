@@ -23,7 +23,7 @@ from spotrunner.core.place import place
 from spotrunner.core.policy.named import policies
 from spotrunner.core.purse import Balance, Books, Cap, days
 from spotrunner.core.states import AttemptState, JobState, advance
-from spotrunner.core.windows import midnight
+from spotrunner.core.windows import Window, local_day, midnight
 from tests.build import INSTALLATION, OFFERS, T0, a_job, a_request, a_spec
 
 _DAY = dt.timedelta(days=1)
@@ -102,16 +102,16 @@ class Payments:
 
     # -- caps ----------------------------------------------------------------------------------
 
-    def _amount(self, least_s: int = 1_020) -> int | None:
-        """Of none, of some minutes, or of some hours."""
-        most_s = self.rng.choice([None, 400, 7_200, 40_000])
-        if most_s is None:
+    def _amount(self, *most_s: int) -> int | None:
+        """Of nothing, of hours, or of so little."""
+        most = self.rng.choice([None, None, None, 7_200, 40_000, *most_s])
+        if most is None:
             return None
-        seconds = self.rng.randint(min(least_s, most_s), most_s)
+        seconds = self.rng.randint(min(1_020, most // 8), most)
         return max(1, (self.dearest + _EXTRAS) * seconds // 3600 + self.rng.randint(-5, 5))
 
     def _bound(self) -> Bound:
-        return Bound(total_usd_micros=self._amount(), day_usd_micros=self._amount(5))
+        return Bound(total_usd_micros=self._amount(), day_usd_micros=self._amount(7_200, 400))
 
     def _job(self, n: int, sweep_budget: int | None) -> Job:
         spec = a_spec(
@@ -120,9 +120,17 @@ class Payments:
             sweep_budget_usd_micros=sweep_budget,
             budget_usd_micros=self._amount(),
             unattended_s=self.rng.choice([None, None, 4 * 3600, 30 * 3600]),
+            window=self._window(),
             disk_gib=1,
         )
         return a_job(JobState.QUEUED, id=f"job-{n:04d}", spec=spec)
+
+    def _window(self) -> Window | None:
+        start_min, stop_min = self.rng.randrange(1440), self.rng.randrange(1440)
+        window = Window(
+            start_min=start_min, stop_min=stop_min, tz=self.caps.tz, days=tuple(range(7))
+        )
+        return self.rng.choice([None, None, None, window])
 
     def _books(self) -> Books:
         return Books(
@@ -162,6 +170,9 @@ class Payments:
                 for it in live
                 if it.state in (AttemptState.STARTING, AttemptState.RUNNING)
             },
+            held_until=self.rng.choice(
+                [None] * 5 + [self.now + dt.timedelta(seconds=self.rng.randint(-600, 7200))]
+            ),
             heads={job.id: None for job in self.jobs},
             offers=self.offers,
             caps=self.caps,
@@ -206,13 +217,19 @@ class Payments:
         assert attempt.sent_at is not None
         most_s = (attempt.sent_at - attempt.intent_at).total_seconds() + self.limits.boot_slack_s
         most_s = min(most_s, (self.now - attempt.intent_at).total_seconds())
+        # EC2's clock may be behind ours: never over a midnight here, since no day was asked then.
+        early_s = self.rng.choice([0, self.rng.uniform(0, self.limits.clock_s)])
+        early_s = min(early_s, (attempt.intent_at - self._midnight(attempt)).total_seconds())
         launched_at = attempt.intent_at + dt.timedelta(
-            seconds=self.rng.choice([0, most_s, self.rng.uniform(0, most_s)])
+            seconds=self.rng.choice([-early_s, most_s, self.rng.uniform(0, most_s)])
         )
         if attempt.state is AttemptState.PENDING:
             attempt = advance(attempt, AttemptState.REQUESTED)
             attempt = advance(attempt, AttemptState.STARTING)
         return dataclasses.replace(attempt, instance_id=f"i-{attempt.id}", launched_at=launched_at)
+
+    def _midnight(self, attempt: Attempt) -> dt.datetime:
+        return midnight(self.caps.tz, local_day(self.caps.tz, attempt.intent_at))
 
     def _ended(self, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> Attempt:
         if attempt.launched_at is None:
