@@ -12,7 +12,9 @@ import datetime as dt
 import math
 import random
 from dataclasses import dataclass
+from typing import Any
 
+from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.decide import decide
 from spotrunner.core.model import (
     Attempt,
@@ -37,8 +39,10 @@ from spotrunner.core.model import (
 from spotrunner.core.money import billed, is_free
 from spotrunner.core.plan import Plan
 from spotrunner.core.policy.named import policies
+from spotrunner.core.purse import Books
 from spotrunner.core.states import AttemptState, JobState, advance
-from tests.build import INSTALLATION, JOB, OFFERS, T0, a_head, a_job, a_request
+from tests.build import INSTALLATION, JOB, OFFERS, T0, a_head, a_job, a_request, a_spec
+from tests.core.payments import spent_of
 
 HOUR = dt.timedelta(hours=1)
 # An hour of the address, and of 100 GiB of gp3 at 0.08 and 0.088 USD a month of 720 hours.
@@ -72,11 +76,21 @@ class Machine:
 class Rounds:
     """One job, its store and the world; `step` is one round."""
 
-    def __init__(self, rng: random.Random, budget: int | None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        budget: int | None,
+        caps: Caps = UNCAPPED,
+        nights: dict[str, Any] | None = None,
+    ) -> None:
+        """`nights` are what its spec says of windows, prices and unattended hours."""
         self.rng = rng
         self.limits = Limits()
         self.now = T0
-        self.jobs: dict[str, Job] = {JOB: a_job(JobState.QUEUED, budget=budget)}
+        self.caps = caps
+        spec = a_spec(budget_usd_micros=budget, **(nights or {}))
+        self.jobs: dict[str, Job] = {JOB: a_job(JobState.QUEUED, spec=spec)}
+        self.held_until: dt.datetime | None = None
         self.attempts: dict[str, Attempt] = {}
         self.refusals: tuple[Refusal, ...] = ()
         self.machines: list[Machine] = []
@@ -110,7 +124,27 @@ class Rounds:
 
     def bill(self) -> int:
         """What EC2 charges until now."""
-        return sum(self._charge(machine) for machine in self.machines)
+        return sum(self._charge(machine, self.now) for machine in self.machines)
+
+    def bill_between(self, begin: dt.datetime, end: dt.datetime) -> int:
+        """Of the seconds between two midnights; a free hour's are."""
+        return sum(
+            self._charge(machine, min(self.now, end)) - self._charge(machine, min(self.now, begin))
+            for machine in self.machines
+        )
+
+    def books(self) -> Books:
+        """Made anew of what is written down."""
+        attempts = tuple(self.attempts.values())
+        return Books(
+            caps=self.caps,
+            spent=spent_of(attempts, self.jobs.values(), self.caps.tz),
+            jobs=self.jobs.values(),
+            attempts=attempts,
+            seen_at=lambda _: None,
+            limits=self.limits,
+            now=self.now,
+        )
 
     # -- the world -----------------------------------------------------------------------------
 
@@ -167,11 +201,13 @@ class Rounds:
                     first_step_at=machine.launched_at if machine.step else None,
                 )
 
-    def _charge(self, machine: Machine) -> int:
+    def _charge(self, machine: Machine, at: dt.datetime) -> int:
+        if at <= machine.launched_at:
+            return 0
         attempt = self.attempts[machine.attempt]
         market = attempt.offer.market
         end = machine.ended_at
-        until = self.now if end is None else end
+        until = at if end is None else min(at, end)
         seconds = max(60, int((until - machine.launched_at).total_seconds()))
         extras = math.ceil(seconds * EXTRAS[machine.offer_pool.region] / 3600)
         if end is not None and is_free(market, machine.launched_at, end, machine.ended_by):
@@ -198,9 +234,15 @@ class Rounds:
         reads_mail = not self._rarely()
         self.mail_at = self.now if reads_mail else self.mail_at
         commands: tuple[Command, ...] = ()
+        if self.rng.random() < 0.04:
+            verb = self.rng.choice([*CommandVerb, CommandVerb.PAUSE, CommandVerb.RESUME])
+            budget = (self.jobs[JOB].spec.budget_usd_micros or 0) + self.rng.randint(1, 200_000)
+            raised = budget if verb is CommandVerb.EXTEND else None
+            commands = (
+                Command(id=1, at=self.now, job_id=JOB, verb=verb, budget_usd_micros=raised),
+            )
         if self.rng.random() < 0.02:
-            verb = self.rng.choice(list(CommandVerb))
-            commands = (Command(id=1, at=self.now, job_id=JOB, verb=verb),)
+            self.held_until = self.now + dt.timedelta(seconds=self.rng.randint(0, 3600))
         return Snapshot(
             now=self.now,
             epoch=1,
@@ -218,6 +260,9 @@ class Rounds:
             offers=() if self._rarely() else OFFERS,
             quotes=self.quotes,
             refusals=self.refusals,
+            caps=self.caps,
+            spent=spent_of(self.attempts.values(), self.jobs.values(), self.caps.tz),
+            held_until=self.held_until,
         )
 
     def _is_listed(self, machine: Machine, region: str) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotrunner.core.caps import Bound, Caps
 from spotrunner.core.model import (
     Attempt,
     CommandVerb,
@@ -16,17 +19,21 @@ from spotrunner.core.model import (
     EndReason,
     InstanceState,
     Phase,
+    PriceLimit,
     Refused,
     Snapshot,
     TakeOver,
     Verb,
 )
 from spotrunner.core.money import exposure
+from spotrunner.core.purse import ROUNDED_USD_MICROS, days
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.core.windows import Window
 from tests.build import (
     EXTRAS,
     JOB,
     OFFERS,
+    T0,
     a_command,
     a_head,
     a_job,
@@ -126,6 +133,55 @@ def test_whatever_happens_the_promises_hold(seed: int, budget: int) -> None:
         promise_orders(before, rounds)
         promise_ends(before, rounds)
         promise_money(rounds)
+
+
+def promise_days(rounds: Rounds) -> None:
+    """The same on each day. A launch that nobody ever saw is booked on the day on which it was
+    wanted, with all that it may have come to: where it was, says nobody any more."""
+    unseen = [it for it in rounds.attempts.values() if it.estimated and it.launched_at is None]
+    if any(attempt.cost_usd_micros for attempt in unseen):
+        return
+    books, job = rounds.books(), rounds.jobs[JOB]
+    for cap in books.caps_of(job, rounds.now + dt.timedelta(days=1)):
+        for day, begin, end in days(rounds.caps.tz, T0, rounds.now):
+            each = books.balance(dataclasses.replace(cap, day=day, begin=begin, end=end))
+            counted = each.accrued_usd_micros + each.reserved_usd_micros
+            assert counted <= cap.usd_micros
+            assert rounds.bill_between(begin, end) <= counted + ROUNDED_USD_MICROS * len(
+                rounds.machines
+            )
+
+
+NIGHTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"unattended_s": 2 * 3600},
+    # It closes at 14:30 UTC and opens at 16:30.
+    {"window": Window(start_min=30, stop_min=1350, tz="Asia/Shanghai", days=tuple(range(7)))},
+    {"price_limit": PriceLimit(pause_usd_micros=300_000, resume_usd_micros=200_000, after_s=600)},
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=seeds,
+    budget=st.sampled_from([300_000, 700_000, 2_000_000]),
+    day=st.sampled_from([160_000, 250_000, 500_000, 1_000_000]),
+    night=st.sampled_from(NIGHTS),
+)
+def test_whatever_a_night_brings_the_promises_hold(
+    seed: int, budget: int, day: int, night: dict[str, Any]
+) -> None:
+    """From four hours before midnight in Shanghai on."""
+    caps = Caps(tz="Asia/Shanghai", each_owner=Bound(day_usd_micros=day))
+    rounds = Rounds(random.Random(seed), budget, caps, night)
+    for _ in range(60):
+        before = dict(rounds.attempts)
+        rounds.step()
+        promise_attempts(before, rounds)
+        promise_orders(before, rounds)
+        promise_ends(before, rounds)
+        promise_money(rounds)
+        promise_days(rounds)
 
 
 @settings(max_examples=30, deadline=None)

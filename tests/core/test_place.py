@@ -329,6 +329,16 @@ def test_a_start_before_midnight_may_be_late_and_so_be_paid_for_by_the_next_day(
         assert [attempt.first_paid_s for attempt in launched(snapshot)] == [paid_s]
 
 
+def test_the_next_day_is_asked_though_only_its_lateness_reaches_into_it() -> None:
+    """2000 s before midnight: 1800 s, the slack of 120 and 120 of lateness are 40 s too many."""
+    caps = Caps(tz="Asia/Shanghai", each_owner=Bound(day_usd_micros=10_000_000))
+    spent = Spent(by_owner_and_day={("", dt.date(2026, 11, 2)): 10_000_000})
+    snapshot = a_snapshot(
+        4 * 3600 - 2000, jobs=[a_job(budget=None)], offers=[an_offer()], caps=caps, spent=spent
+    )
+    assert [attempt.first_paid_s for attempt in launched(snapshot)] == [1760]
+
+
 def test_an_unattended_job_starts_with_a_usual_step() -> None:
     """Its agent has proven nothing yet."""
     (attempt,) = launched(a_snapshot(jobs=[a_job(spec=a_spec(unattended_s=4 * 3600))]))

@@ -36,6 +36,13 @@ NIGHTS = (
         "::test_a_start_before_midnight_may_be_late_and_so_be_paid_for_by_the_next_day",
     ),
     Mutant(
+        "a day into which only lateness reaches is not asked",
+        "core/draft.py",
+        "ahead_s + 2 * self.limits.boot_slack_s",
+        "ahead_s + self.limits.boot_slack_s",
+        "core/test_place.py::test_the_next_day_is_asked_though_only_its_lateness_reaches_into_it",
+    ),
+    Mutant(
         "a launch seconds before midnight is charged seconds today",
         "core/purse.py",
         "    if payment.late_s and pays_s < MINIMUM_S:\n        pays_s = 0\n",
