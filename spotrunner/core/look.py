@@ -40,6 +40,9 @@ from spotrunner.core.windows import open_s
 # the mean is missed half of the time.
 CHANGEOVERS = 5
 
+# The policy that takes nothing else (core/policy/on_demand).
+ON_DEMAND_ONLY = "on_demand"
+
 _STARTING = (AttemptState.PENDING, AttemptState.REQUESTED, AttemptState.STARTING)
 
 
@@ -93,7 +96,9 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
         # What the caps stopped starts again only for more than a boot's worth.
         least_s = max(least_s, int(changeover_s) + limits.step_s)
     paid = (within_budget(each, spec, progress.purse, now, limits, least_s) for each in offered)
-    found = [_to_the_end(valued(each), spec, progress.purse, work_left_s) for each in paid]
+    found = [valued(each) for each in paid]
+    if _is_rescued(spec, on):
+        found = [_to_the_end(each, spec, progress.purse, work_left_s) for each in found]
     found.sort(key=lambda it: (it.usd_micros_work_hour, -(it.score or 0) if it.is_spot else 0))
     return Situation(
         candidates=tuple(found),
@@ -218,14 +223,22 @@ def _fallback(
     return cheapest.offer.pool.instance_type
 
 
+def _is_rescued(spec: JobSpec, on: Attempt | None) -> bool:
+    """On-demand is its way out of a deadline's need. Where it is on-demand already, the money for
+    that is reserved, and one that wants nothing else has no other place."""
+    wants_spot = spec.market is Market.SPOT and spec.policy != ON_DEMAND_ONLY
+    is_there = on is not None and on.offer.market is Market.ON_DEMAND
+    return wants_spot and spec.deadline_at is not None and not is_there
+
+
 def _to_the_end(
     each: Candidate, spec: JobSpec, purse: Purse, work_left_s: float | None
 ) -> Candidate:
-    """On-demand that a deadline asks for is left out where the caps do not pay it to the end of the
-    work: it would be late all the same, and dearer."""
-    is_rescue = not each.is_spot and spec.market is Market.SPOT and spec.deadline_at is not None
-    left = purse.left_usd_micros
-    if each.left_out is not None or not is_rescue or left is None or work_left_s is None:
+    """On-demand is left out where the caps do not pay it to the end of the work: it would be late
+    all the same, and dearer. What a day's cap does not pay, the next day does."""
+    totals = [it.left_usd_micros for it in purse.balances if it.cap.day is None]
+    left = min(totals, default=None)
+    if each.left_out is not None or each.is_spot or left is None or work_left_s is None:
         return each
     needs = rate_usd_micros_hour(spec, each.offer) * work_left_s / each.speed / HOUR_S
     return each if needs <= left else dataclasses.replace(each, left_out=TOO_LONG_ON_DEMAND)

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from spotrunner.core.look import Outlook, Progress, changeover, look
+from spotrunner.core.charges import extras_usd_micros_hour
+from spotrunner.core.look import ON_DEMAND_ONLY, Outlook, Progress, changeover, look
+from spotrunner.core.market import TOO_LONG_ON_DEMAND
 from spotrunner.core.model import Attempt, Limits, Market, Offer
+from spotrunner.core.policy.on_demand import OnDemand
+from spotrunner.core.purse import Balance, Cap, Purse, Scope
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState
@@ -224,3 +228,59 @@ def test_the_reports_of_other_jobs_say_nothing() -> None:
     other = a_report("other-0000.1", steps_per_s=10.0, total_steps=10)
     assert seen(attempts=(an_attempt(),), reports=(other,)).work_s is None
     assert JOB != "other-0000"
+
+
+# -- on-demand under a cap ---------------------------------------------------------------------
+
+HOUR = 3600
+# One hour of on-demand with its disk and address, and its bytes of rounding.
+NEED = 526_000 + extras_usd_micros_hour("us-east-1", 100)
+
+
+def left_out(**changes: Any) -> str | None:
+    """Why on-demand cannot be taken by a job with an hour of work and a deadline."""
+    fields: dict[str, Any] = {"work_s": HOUR, "deadline_at": at(9 * HOUR), "policy": "deadline"}
+    situation = seen(instance_types=(G4,), **{**fields, **changes})
+    return next(each.left_out for each in situation.candidates if not each.is_spot)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"left": NEED}, None),
+        ({"left": NEED - 1}, TOO_LONG_ON_DEMAND),
+        ({"left": None}, None),
+        # without a deadline it is nobody's way out
+        ({"left": NEED - 1, "deadline_at": None, "policy": "cheapest"}, None),
+        # whoever wants nothing else has no other place
+        ({"left": NEED - 1, "policy": ON_DEMAND_ONLY}, None),
+        ({"left": NEED - 1, "market": Market.ON_DEMAND}, None),
+        # there already, the next steps are reserved
+        ({"left": NEED - 1, "on": an_attempt(offer=on_demand())}, None),
+    ],
+)
+def test_on_demand_that_the_cap_does_not_pay_to_the_end_is_left_out(
+    changes: dict[str, Any], why: str | None
+) -> None:
+    assert left_out(**changes) == why
+
+
+def test_what_a_days_cap_does_not_pay_the_next_day_does() -> None:
+    today = Cap(
+        scope=Scope.INSTALLATION,
+        name="",
+        usd_micros=NEED // 2,
+        day=at(0).date(),
+        begin=at(-HOUR),
+        end=at(HOUR * 12),
+    )
+    balance = Balance(cap=today, accrued_usd_micros=0, reserved_usd_micros=0)
+    spec = a_spec(instance_types=(G4,), work_s=HOUR, deadline_at=at(30 * HOUR), policy="deadline")
+    progress = Progress(purse=Purse(balances=(balance,)))
+    market = Outlook(now=at(0), limits=LIMITS, offers=OFFERS)
+    situation = look(a_job(spec=spec), progress, market)
+    assert [each.left_out for each in situation.candidates if not each.is_spot] == [None]
+
+
+def test_the_policy_that_takes_nothing_else_is_named_so() -> None:
+    assert OnDemand.name == ON_DEMAND_ONLY
