@@ -13,6 +13,7 @@ from spotrunner.cli.failure import Exit, Failure
 from spotrunner.cli.options import Output
 from spotrunner.cli.output import display, print_json, say, table
 from spotrunner.core.states import JobState
+from spotrunner.core.windows import words as window_words
 from spotrunner.sim.backtest import (
     BackTest,
     Setting,
@@ -94,11 +95,13 @@ def _plain_usd(micros: float) -> str:
 
 def _notes(test: BackTest) -> Iterator[str]:
     setting = test.setting
+    spec = setting.spec
+    within = f" in {window_words(spec.window)}" if spec.window else ""
     asked = "" if setting.deadline_s is None else f", {words.duration(setting.deadline_s)} of time"
     yield (
-        f"{words.count(len(test.outcomes), 'run')} of {words.duration(setting.spec.work_s)} of"
-        f" work{asked}, {words.duration(setting.paces.changeover_s)} from a launch to its first"
-        f" step; on-demand from beginning to end costs {_usd(on_demand_usd_micros(setting))}"
+        f"{words.count(len(test.outcomes), 'run')} of {words.duration(spec.work_s)} of"
+        f" work{within}{asked}, {words.duration(setting.paces.changeover_s)} from a launch to its"
+        f" first step; on-demand from beginning to end costs {_usd(on_demand_usd_micros(setting))}"
     )
     foresight, bound = perfect(test, free_hours=False), perfect(test, free_hours=True)
     if foresight is not None and bound is not None:

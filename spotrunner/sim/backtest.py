@@ -18,10 +18,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.hazard import MEASURED, Hazards
+from spotrunner.core.market import move_usd_micros
 from spotrunner.core.model import JobSpec, Limits
 from spotrunner.core.money import billed, usd
 from spotrunner.core.policy.named import policies
+from spotrunner.core.windows import NEVER, Window, after_open_s, closes_at, opens_at
 from spotrunner.daemon.tables import TablesOnDemand
 from spotrunner.sim.bound import bound
 from spotrunner.sim.history import BadHistory, Gap, History
@@ -40,6 +43,9 @@ _ROOM = 1.5
 _ROOM_S = 6 * 3600.0
 # Capacity that is drawn, and the last prices, go on beyond the history's end as long as it takes.
 _MOST_LENGTHS = 10
+# No run takes longer, whatever its window: ten years of nights.
+_MOST_OPENINGS = 3653
+_MOST_S = _MOST_OPENINGS * 86_400.0
 
 Progress = Callable[[int], None]
 
@@ -204,7 +210,11 @@ def _point(open_: Sequence[tuple[dt.datetime, dt.datetime]], offset_s: float) ->
 
 
 def _least_s(setting: Setting) -> float:
-    """A run on the job's fastest type, without a single interruption."""
+    """A run from the history's start on the job's fastest type, without a single interruption."""
+    return _in_windows(setting, _least_open_s(setting))
+
+
+def _least_open_s(setting: Setting) -> float:
     assert setting.spec.work_s is not None
     types = {each.pool.instance_type for each in setting.history.pools}
     known = rates(setting.spec)
@@ -214,14 +224,22 @@ def _least_s(setting: Setting) -> float:
 def _room_s(setting: Setting) -> float:
     if setting.deadline_s is not None:
         return max(_least_s(setting), setting.deadline_s)
-    return _ROOM * _least_s(setting) + _ROOM_S
+    return _in_windows(setting, _ROOM * _least_open_s(setting) + _ROOM_S)
+
+
+def _in_windows(setting: Setting, open_s: float) -> float:
+    """How long it takes until the job's window has been open for so long."""
+    window, start = setting.spec.window, setting.history.start
+    if window is None:
+        return open_s
+    return (after_open_s(window, start, open_s) - start).total_seconds()
 
 
 def _until(setting: Setting, start: dt.datetime) -> dt.datetime:
     """When a run is given up. Recorded capacity is not made up beyond its end."""
     if setting.history.knows_capacity:
         return setting.history.end
-    return start + dt.timedelta(seconds=_MOST_LENGTHS * _room_s(setting))
+    return start + dt.timedelta(seconds=min(_MOST_LENGTHS * _room_s(setting), _MOST_S))
 
 
 def _hours(seconds: float) -> str:
@@ -355,21 +373,57 @@ def perfect(test: BackTest, *, free_hours: bool) -> Spread | None:
 
 
 def on_demand_usd_micros(setting: Setting) -> int:
-    """What the job costs on-demand, from one launch to its end, where that is cheapest."""
+    """What the job costs on-demand, from one launch to its end, where that is cheapest; with its
+    disk, its address and its data, as in life. A window is not asked: it would only cost more."""
     return min(price for _, price in _on_demand_plans(setting))
 
 
 def on_demand_finish_s(setting: Setting) -> float:
-    """How long the job takes on the fastest on-demand offer."""
+    """How long the job takes on the fastest on-demand offer, without a pause."""
     return min(seconds for seconds, _ in _on_demand_plans(setting))
 
 
+def on_demand_late_s(setting: Setting) -> tuple[float, ...]:
+    """By how much that offer misses the deadline, a figure for each start; negative: in time. With
+    a window it launches anew at each opening."""
+    assert setting.deadline_s is not None
+    changeover_s = setting.paces.changeover_s
+    work_s = on_demand_finish_s(setting) - changeover_s
+    return tuple(
+        (_done_at(setting.spec.window, start, work_s, changeover_s) - start).total_seconds()
+        - setting.deadline_s
+        for start in spread(setting)
+    )
+
+
+def _done_at(
+    window: Window | None, at: dt.datetime, work_s: float, changeover_s: float
+) -> dt.datetime:
+    """When so much work is done that nothing but the window interrupts; NEVER where no opening is
+    longer than a launch."""
+    if window is None or window.always:
+        return at + dt.timedelta(seconds=changeover_s + work_s)
+    for _ in range(_MOST_OPENINGS):
+        opens = opens_at(window, at)
+        at = closes_at(window, opens) or NEVER
+        trains_s = (at - opens).total_seconds() - changeover_s
+        if work_s <= trains_s:
+            return opens + dt.timedelta(seconds=changeover_s + work_s)
+        work_s -= max(0.0, trains_s)
+    return NEVER
+
+
 def _on_demand_plans(setting: Setting) -> Iterator[tuple[float, int]]:
-    assert setting.spec.work_s is not None
-    known = rates(setting.spec)
+    spec = setting.spec
+    assert spec.work_s is not None
+    known = rates(spec)
     for each in setting.history.pools:
-        seconds = setting.spec.work_s / known[each.pool.instance_type] + setting.paces.changeover_s
-        yield seconds, billed(round(seconds), (), each.on_demand_usd_micros_hour)
+        seconds = spec.work_s / known[each.pool.instance_type] + setting.paces.changeover_s
+        region = each.pool.region
+        extras = extras_usd_micros_hour(region, spec.disk_gib)
+        instance = billed(round(seconds), (), each.on_demand_usd_micros_hour)
+        beside = billed(round(seconds), (), extras) + move_usd_micros(spec, region)
+        yield seconds, instance + beside
 
 
 def conclusion(test: BackTest, name: str) -> str:

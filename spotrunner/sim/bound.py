@@ -5,12 +5,16 @@ on a machine that was requested a changeover before. Here such stretches are cho
 knowledge, and each rule is bent in favour of the chooser:
 
 - A second on a pool costs the lowest price that was in force there since an hour and a changeover
-  before: EC2 charges the price at the start of the instance-hour, which lies in that time.
+  before: EC2 charges the price at the start of the instance-hour, which lies in that time. The disk
+  and the address cost what they cost, and each launch brings the job's data.
 - A stretch ends when it likes, with nothing to pay for saves, handovers or a begun minute, and one
   may follow on another without a pause. Work is divisible, and nothing is ever lost.
 - Spot can be trained on from a changeover after the pool had capacity until EC2's notice is over.
 - An instance that EC2 takes in its first hour is free, so the last hour of each run of capacity,
-  less a changeover, costs nothing, as often as one likes.
+  less a changeover, costs its disk, its address and its data only, as often as one likes.
+- A window is open from a changeover after its start, since nothing is launched before, until the
+  notice's time after its end: whoever has a notice then may still be training. Caps and price
+  limits keep nobody from anything here.
 - The demand for enough work is priced instead of kept (a Lagrange multiplier): for every price of
   work, the least cost less the worth of the work is below the cost of any run that does the work.
   The best of these bounds is the answer. Launches beyond the first may be spread over more work
@@ -28,12 +32,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from spotrunner.core.charges import extras_usd_micros_hour
+from spotrunner.core.market import move_usd_micros
 from spotrunner.core.model import JobSpec
+from spotrunner.core.windows import closes_at, opens_at
 from spotrunner.sim.lifetimes import Paces
 from spotrunner.sim.replay import rates
 from spotrunner.sim.scene import PoolScene, Scene
 
 _HOUR_S = 3600.0
+Span = tuple[float, float]
 _INF = math.inf
 # Each round closes in on the best price of work: some six are enough, and all are bounds.
 _MOST_ROUNDS = 40
@@ -51,8 +59,9 @@ class _Run:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """Somewhere to train. By segment of the time: micro-dollars an hour, or None where it cannot
-    be had; by the start of a segment: what a launch that trains from then on has paid."""
+    """Somewhere to train. By segment of the time: micro-dollars an hour with all that is beside the
+    instance, or None where it cannot be had; by the start of a segment: what a launch that trains
+    from then on has paid."""
 
     rate: float  # work a second
     price: Sequence[float | None]
@@ -79,16 +88,18 @@ class _Seconds:
 
     def __init__(self, scene: Scene, spec: JobSpec, paces: Paces, end_s: float) -> None:
         self._scene = scene
+        self._spec = spec
         self._bid = spec.max_price_usd_micros
         self._rates = rates(spec)
         self._changeover_s = paces.changeover_s
         self._notice_s = paces.notice_s
         self._end_s = end_s
+        self._usable = list(self._usable_spans())
         self._runs = {each.pool: list(self._runs_of(each)) for each in scene.pools}
 
     def edges(self) -> list[float]:
         """Between two of these nothing changes, so that no stretch needs to begin or end there."""
-        found = {0.0, self._end_s, self._changeover_s}
+        found = {0.0, self._end_s, *itertools.chain.from_iterable(self._usable)}
         for each in self._scene.pools:
             found.update(self._gone_s(at) for at in each.times)
             found.update(self._gone_s(at) + self._forgets_s for at in each.times)
@@ -98,36 +109,66 @@ class _Seconds:
 
     def sources(self, edges: Sequence[float], free_hours: bool) -> Iterator[_Source]:
         segments = list(itertools.pairwise(edges))
+        usable = _inside(segments, self._usable)
         for each in self._scene.pools:
             rate, runs = self._rates[each.pool.instance_type], self._runs[each.pool]
+            extras, move = self._beside(each.pool.region)
             inside = _inside(segments, [(run.begin, run.end) for run in runs])
             floors = [
-                self._floor(each, *segment) if there else None
-                for segment, there in zip(segments, inside, strict=True)
+                self._floor(each, *segment) + extras if there and may else None
+                for segment, there, may in zip(segments, inside, usable, strict=True)
             ]
-            yield self._source(rate, floors)
-            late = [(run.free_from, run.end) for run in runs]
+            yield self._source(rate, floors, move)
+            late = [(run.free_from, run.end) for run in runs if self._is_usable(run.end)]
             if free_hours and late:
-                free = [0.0 if there else None for there in _inside(segments, late)]
-                yield _Source(rate=rate, price=free, launch=[0.0] * len(segments))
-        for rate, price in sorted(self._on_demand()):
-            started = [price if begin >= self._changeover_s else None for begin, _ in segments]
-            yield self._source(rate, started)
+                free = zip(_inside(segments, late), usable, strict=True)
+                yield self._source(rate, [extras if all(it) else None for it in free], move)
+        for rate, price, move in self._on_demand():
+            yield self._source(rate, [price if may else None for may in usable], move)
 
-    def _source(self, rate: float, price: Sequence[float | None]) -> _Source:
+    def _source(self, rate: float, price: Sequence[float | None], move: float) -> _Source:
         """A launch at an edge has paid for what lies before it and after it: the cheaper counts."""
         before = [None, *price[:-1]]
         launch = [
             min((it for it in pair if it is not None), default=0.0) * self._changeover_s / _HOUR_S
+            + move
             for pair in zip(before, price, strict=True)
         ]
         return _Source(rate=rate, price=price, launch=launch)
 
-    def _on_demand(self) -> set[tuple[float, float]]:
-        return {
-            (self._rates[each.pool.instance_type], float(each.on_demand_usd_micros_hour))
-            for each in self._scene.pools
-        }
+    def _on_demand(self) -> list[tuple[float, float, float]]:
+        """(rate, price, move): it can be had in every region, so that what is dearer in another one
+        is left out."""
+        found = set()
+        for each in self._scene.pools:
+            extras, move = self._beside(each.pool.region)
+            price = each.on_demand_usd_micros_hour + extras
+            found.add((self._rates[each.pool.instance_type], price, move))
+        return sorted(it for it in found if not any(_is_better(other, it) for other in found))
+
+    def _beside(self, region: str) -> tuple[float, float]:
+        """What an hour of disk and address costs there, and what each launch pays for its data."""
+        extras = extras_usd_micros_hour(region, self._spec.disk_gib)
+        return float(extras), float(move_usd_micros(self._spec, region))
+
+    def _usable_spans(self) -> Iterator[Span]:
+        """When anybody can be training, on whatever."""
+        window = self._spec.window
+        if window is None or window.always:
+            yield self._changeover_s, _INF
+            return
+        end = self._scene.start + dt.timedelta(seconds=self._end_s)
+        opens = opens_at(window, self._scene.start)
+        while opens < end:
+            closes = closes_at(window, opens)
+            assert closes is not None, "it is open when it opens"
+            begin, last = self._gone_s(opens) + self._changeover_s, self._gone_s(closes)
+            opens = opens_at(window, closes)
+            if begin < last:
+                yield begin, min(last + self._notice_s, self._gone_s(opens) + self._changeover_s)
+
+    def _is_usable(self, at_s: float) -> bool:
+        return any(begin <= at_s <= end for begin, end in self._usable)
 
     def _runs_of(self, each: PoolScene) -> Iterator[_Run]:
         at = self._opens(each, self._scene.start)
@@ -166,9 +207,12 @@ class _Seconds:
         return (at - self._scene.start).total_seconds()
 
 
-def _inside(
-    segments: Sequence[tuple[float, float]], runs: Sequence[tuple[float, float]]
-) -> list[bool]:
+def _is_better(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """As fast, and nothing of it dearer."""
+    return one != other and one[0] == other[0] and one[1] <= other[1] and one[2] <= other[2]
+
+
+def _inside(segments: Sequence[Span], runs: Sequence[Span]) -> list[bool]:
     """Which segments lie in one of these times; both are in order, and apart from each other."""
     found, left = [], list(reversed(runs))
     for begin, end in segments:
@@ -211,14 +255,14 @@ def _cheapest(sources: Sequence[_Source], edges: Sequence[float], work: float) -
 
 
 def _dear(sources: Sequence[_Source]) -> float:
-    """A price of work, a second, at which every second of it that can be had is worth having."""
-    prices = [
-        (price + 1) / source.rate / _HOUR_S
+    """A price of work, a second, at which every second of it that can be had is worth a launch."""
+    worth = [
+        1e6 * (price + 1) / source.rate / _HOUR_S + launch
         for source in sources
-        for price in source.price
+        for launch, price in zip(source.launch, source.price, strict=True)
         if price is not None
     ]
-    return 1e6 * max(prices, default=1.0)
+    return max(worth, default=1e6)
 
 
 def _plan(

@@ -28,6 +28,7 @@ from spotrunner.core.model import (
     Limits,
     Market,
     Offer,
+    Pause,
     Pool,
     Quote,
     Refusal,
@@ -168,7 +169,7 @@ class Replay:
         while not self._is_over():
             at = self._next_at()
             if at is None or at > self._scene.until:
-                return self._result(self._job.reason or "the history ended before the job did")
+                return self._result(self._held_by())
             self.now = at
             for life in list(self._lives.values()):
                 if life.run(at):
@@ -186,6 +187,14 @@ class Replay:
     @property
     def job(self) -> Job:
         return self._job
+
+    def _held_by(self) -> str:
+        """Why it did not end. What the budget has paused it would hold for ever; any other reason
+        would have passed."""
+        reason = self._job.reason
+        if reason and self._job.pause is Pause.BUDGET:
+            return reason
+        return "the history ended before the job did" + (f": {reason}" if reason else "")
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -227,7 +236,7 @@ class Replay:
             yield self._warm_at(refusal)
         for attempt in self._attempts.values():
             if attempt.state in _PAID_ON:
-                yield self._half_time(attempt)
+                yield from self._half_times(attempt)
             elif attempt.state.live:
                 yield self.now + _s(_ENDING_S)
 
@@ -242,8 +251,11 @@ class Replay:
                     break
                 yield at
 
-    def _half_time(self, attempt: Attempt) -> dt.datetime:
-        return attempt.paid_until - _s(self._limits.step_s / 2)
+    def _half_times(self, attempt: Attempt) -> Iterator[dt.datetime]:
+        """Of a step; a job that is unattended has longer ones (core/keep)."""
+        usual_s = self._limits.step_s
+        for step_s in {usual_s, max(usual_s, self._job.spec.unattended_s or 0)}:
+            yield attempt.paid_until - _s(step_s / 2)
 
     def _warm_at(self, refusal: Refusal) -> dt.datetime:
         return refusal.at + _s(cooldown_s(refusal.meaning, self._limits))

@@ -20,7 +20,7 @@ from spotrunner.core.hazard import MEASURED, Hazards
 from spotrunner.sim import backtest
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.sim.setups import G4DN
-from tests.build import T0
+from tests.build import EXTRAS, T0
 from tests.cli.conftest import Behind, Run, Said
 
 HEADER = "timestamp_utc,region,az,instance_type,product,price_usd\n"
@@ -107,7 +107,9 @@ def test_as_json_it_has_all_runs(simulate: Run) -> None:
     found: dict[str, Any] = json.loads(said.out)
     assert (found["runs"], found["runs_asked"], found["seed"]) == (4, 4, 7)
     assert found["history"]["capacity"] == "synthetic"
-    assert found["ondemand_usd"] == pytest.approx(0.526 * (4 + 300 / 3600), rel=1e-4)
+    assert found["ondemand_usd"] == pytest.approx(
+        (0.526 + EXTRAS / 1e6) * (4 + 300 / 3600), rel=1e-4
+    )
     assert [it["policy"] for it in found["policies"]] == ["greedy"]
     assert found["policies"][0]["missed"] == 0
     assert len(found["all_runs"]) == 4
@@ -361,7 +363,9 @@ def test_the_daemons_prices(behind: Behind, run: Run, job: Path) -> None:
     found = json.loads(said.out)
     assert found["history"]["source"] == "the daemon"
     assert len(found["history"]["pools"]) == 3
-    assert found["ondemand_usd"] == pytest.approx(0.526 * (4 + 300 / 3600), rel=1e-4)
+    assert found["ondemand_usd"] == pytest.approx(
+        (0.526 + EXTRAS / 1e6) * (4 + 300 / 3600), rel=1e-4
+    )
 
 
 @pytest.mark.usefixtures("here")

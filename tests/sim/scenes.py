@@ -9,13 +9,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from spotrunner.core.model import JobSpec, Pool
+from spotrunner.core.money import billed
 from spotrunner.core.policy.named import policies
 from spotrunner.sim.history import History, PoolHistory
 from spotrunner.sim.lifetimes import Paces
 from spotrunner.sim.replay import Replay
 from spotrunner.sim.scene import PoolScene, Scene
 from spotrunner.sim.steps import Steps
-from tests.build import ON_DEMAND, SPOT, T0, a_spec
+from tests.build import EXTRAS, ON_DEMAND, SPOT, T0, a_spec
 
 KIND = "g4dn.xlarge"
 DAYS = 20
@@ -60,6 +61,13 @@ def a_job_of(
         budget_usd_micros=budget,
         **more,
     )
+
+
+def a_bill(lived_s: float, *prices: int, extras: int = EXTRAS) -> int:
+    """Of one instance that lived whole seconds: its hours at these prices, the last of which goes
+    on; its disk and address are rounded up apart."""
+    seconds = round(lived_s)
+    return billed(seconds, prices, prices[-1]) + billed(seconds, (), extras)
 
 
 def a_replay(spec: JobSpec, scene: Scene, policy: str = "cheapest", paces: Paces = PACES) -> Replay:

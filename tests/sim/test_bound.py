@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotrunner.core.money import billed
 from spotrunner.core.policy.named import policies
 from spotrunner.sim.bound import bound
 from spotrunner.sim.scene import Scene
 from tests.build import ON_DEMAND, SPOT
-from tests.sim.scenes import PACES, a_job_of, a_pool_scene, a_replay, a_scene, hour, scenes
+from tests.sim.scenes import PACES, a_bill, a_job_of, a_pool_scene, a_replay, a_scene, hour, scenes
 
 NEARLY = 0.001
 
@@ -21,29 +20,30 @@ NEARLY = 0.001
 def test_where_nothing_happens_it_is_what_the_job_costs() -> None:
     found = bound(a_job_of(8), a_scene(), PACES, hour(24))
     assert found is not None
-    assert found == pytest.approx(billed(8 * 3600 + 300, (), SPOT), rel=NEARLY)
+    assert found == pytest.approx(a_bill(8 * 3600 + 300, SPOT), rel=NEARLY)
 
 
 def test_without_spot_it_is_on_demand() -> None:
     scene = a_scene(a_pool_scene(shut=[(0, 100)]))
     found = bound(a_job_of(8, within=10), scene, PACES, hour(10))
-    assert found == pytest.approx(billed(8 * 3600 + 300, (), ON_DEMAND), rel=NEARLY)
+    assert found == pytest.approx(a_bill(8 * 3600 + 300, ON_DEMAND), rel=NEARLY)
 
 
 def test_it_waits_for_a_price_that_falls() -> None:
     scene = a_scene(a_pool_scene(prices=((0, 300_000), (6, 100_000))))
     late = bound(a_job_of(2), scene, PACES, hour(24))
-    assert late == pytest.approx(billed(2 * 3600 + 300, (), 100_000), rel=NEARLY)
+    assert late == pytest.approx(a_bill(2 * 3600 + 300, 100_000), rel=NEARLY)
     soon = bound(a_job_of(2), scene, PACES, hour(3))
-    assert soon == pytest.approx(billed(2 * 3600 + 300, (), 300_000), rel=NEARLY)
+    assert soon == pytest.approx(a_bill(2 * 3600 + 300, 300_000), rel=NEARLY)
 
 
 def test_the_last_hour_before_an_interruption_is_free() -> None:
     scene = a_scene(a_pool_scene(shut=[(5, 100)]))
     spec = a_job_of(0.75)
-    assert bound(spec, scene, PACES, hour(6)) == 0
+    free = bound(spec, scene, PACES, hour(6))
+    assert free == pytest.approx(a_bill(2700 + 300, 0), rel=NEARLY)
     paid = bound(spec, scene, PACES, hour(6), free_hours=False)
-    assert paid == pytest.approx(billed(2700 + 300, (), SPOT), rel=NEARLY)
+    assert paid == pytest.approx(a_bill(2700 + 300, SPOT), rel=NEARLY)
 
 
 def test_a_deadline_that_nobody_meets_has_no_bound() -> None:
@@ -54,7 +54,7 @@ def test_a_deadline_that_nobody_meets_has_no_bound() -> None:
 def test_a_bid_closes_what_is_dearer() -> None:
     scene = a_scene(a_pool_scene(prices=((0, 250_000),)))
     found = bound(a_job_of(2, max_price_usd_micros=200_000), scene, PACES, hour(24))
-    assert found == pytest.approx(billed(2 * 3600 + 300, (), ON_DEMAND), rel=NEARLY)
+    assert found == pytest.approx(a_bill(2 * 3600 + 300, ON_DEMAND), rel=NEARLY)
 
 
 @given(

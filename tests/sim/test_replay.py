@@ -22,7 +22,6 @@ from spotrunner.core.model import (
     Refusal,
     Refused,
 )
-from spotrunner.core.money import billed
 from spotrunner.core.policy.named import policies
 from spotrunner.core.sight import sights
 from spotrunner.core.states import AttemptState, JobState
@@ -30,9 +29,10 @@ from spotrunner.daemon.tables import TablesOnDemand
 from spotrunner.sim.replay import Replay, rates
 from spotrunner.sim.scene import Scene
 from spotrunner.sim.sightings import Sightings
-from tests.build import ON_DEMAND, SPOT, T0, a_spec, an_offer, at
+from tests.build import EXTRAS, ON_DEMAND, SPOT, T0, a_spec, an_offer, at
 from tests.sim.scenes import (
     PACES,
+    a_bill,
     a_job_of,
     a_pool_scene,
     a_replay,
@@ -63,7 +63,7 @@ def test_nothing_happens_and_it_costs_the_changeover_and_the_work() -> None:
     replay = a_replay(a_job_of(8), a_scene())
     run = replay.run()
     assert run.finished_at == hour(8) + dt.timedelta(seconds=PACES.changeover_s)
-    assert run.cost_usd_micros == billed(8 * 3600 + 300, (), SPOT)
+    assert run.cost_usd_micros == a_bill(8 * 3600 + 300, SPOT)
     assert reasons(replay) == [EndReason.DONE]
     assert (run.interruptions, run.launches, run.refusals, run.on_demand_share) == (0, 1, 0, 0.0)
     assert replay.job.state is JobState.SUCCEEDED
@@ -71,14 +71,14 @@ def test_nothing_happens_and_it_costs_the_changeover_and_the_work() -> None:
 
 def test_on_demand_is_what_it_is_measured_against() -> None:
     run = a_replay(a_job_of(8), a_scene(), "on_demand").run()
-    assert run.cost_usd_micros == billed(8 * 3600 + 300, (), ON_DEMAND)
+    assert run.cost_usd_micros == a_bill(8 * 3600 + 300, ON_DEMAND)
     assert run.on_demand_share == 1.0
 
 
 def test_the_price_at_the_start_of_each_hour_holds_for_it() -> None:
     scene = a_scene(a_pool_scene(prices=((0, SPOT), (1.5, 200_000), (1.6, 300_000))))
     run = a_replay(a_job_of(2.5), scene).run()
-    assert run.cost_usd_micros == billed(round(2.5 * 3600) + 300, (SPOT, SPOT, 300_000), 300_000)
+    assert run.cost_usd_micros == a_bill(2.5 * 3600 + 300, SPOT, SPOT, 300_000)
 
 
 def test_a_notice_is_followed_by_another_zone_and_nothing_is_lost() -> None:
@@ -94,7 +94,7 @@ def test_a_notice_is_followed_by_another_zone_and_nothing_is_lost() -> None:
     # It trains on through its notice, and ends itself before EC2 does: it pays for its time.
     trained_s = NOTICE_S + 120 - (3 * COMMIT_S + PACES.safety_s)
     assert first.ended_at == at(trained_s + COMMIT_S)
-    assert first.cost_usd_micros == billed(round(trained_s + COMMIT_S), (), SPOT)
+    assert first.cost_usd_micros == a_bill(trained_s + COMMIT_S, SPOT)
     assert second.launched_at == at(NOTICE_S + PACES.lag_s)
     assert second.first_step_at == at(NOTICE_S + PACES.lag_s + 300)
     assert second.step_before == NOTICE_S - 300  # what the notice's own commit saved
@@ -103,7 +103,7 @@ def test_a_notice_is_followed_by_another_zone_and_nothing_is_lost() -> None:
     assert second.launched_at is not None
     assert run.finished_at is not None
     lived_s = (run.finished_at - second.launched_at).total_seconds()
-    assert run.cost_usd_micros == (first.cost_usd_micros or 0) + billed(round(lived_s), (), DEARER)
+    assert run.cost_usd_micros == (first.cost_usd_micros or 0) + a_bill(lived_s, DEARER)
     assert run.interruptions == 1
 
 
@@ -116,8 +116,11 @@ def test_an_hour_that_ec2_cuts_short_is_free() -> None:
     run = replay.run()
     first, second = replay.attempts
     assert first.end_reason is EndReason.INTERRUPTED
-    assert first.cost_usd_micros == 0
-    assert run.cost_usd_micros == second.cost_usd_micros
+    # Its disk and its address are not: they lived until EC2 took it.
+    lived_s = 0.5 * 3600 + PACES.notice_s
+    assert first.free
+    assert first.cost_usd_micros == a_bill(lived_s, 0) == -(-1920 * EXTRAS // 3600)
+    assert run.cost_usd_micros == first.cost_usd_micros + (second.cost_usd_micros or 0)
 
 
 def test_a_refusal_is_followed_by_the_next_pool_at_once() -> None:
@@ -152,7 +155,7 @@ def test_a_deadline_goes_on_demand_and_back_to_spot_that_has_come_to_stay() -> N
     assert EndReason.MOVED in reasons(replay)
     assert run.moves >= 1
     assert 0 < run.on_demand_share < 1
-    assert run.cost_usd_micros < billed(10 * 3600 + 300, (), ON_DEMAND)
+    assert run.cost_usd_micros < a_bill(10 * 3600 + 300, ON_DEMAND)
 
 
 def test_a_move_launches_first_and_hands_over_without_losing_a_step() -> None:
