@@ -85,8 +85,9 @@ def promise_orders(before: dict[str, Attempt], rounds: Rounds) -> None:
             assert attempt.paid_until >= old.paid_until
 
 
-def promise_attempts(before: dict[str, Attempt], rounds: Rounds) -> None:
-    """Generations only rise, every launch has its intent on record, one attempt serves the job."""
+def promise_attempts(before: dict[str, Attempt], rounds: Rounds, *, may_move: bool = False) -> None:
+    """Generations only rise, every launch has its intent on record, one attempt serves the job; in
+    a move the new one waits for another's HEAD."""
     plan, snapshot = rounds.plan, rounds.snapshot
     highest = max([a.generation for a in before.values()], default=0)
     new = [a for a in plan.attempts if a.id not in before]
@@ -101,7 +102,10 @@ def promise_attempts(before: dict[str, Attempt], rounds: Rounds) -> None:
         if attempt.state.value in SERVING and not was_silent(snapshot, attempt)
     ]
     assert len(new) <= 1
-    assert not new or len(heard) == 1
+    if may_move and new and len(heard) == 2:
+        assert new[0].replaces is not None
+    else:
+        assert not new or len(heard) == 1
 
 
 def was_silent(snapshot: Snapshot, attempt: Attempt) -> bool:
@@ -177,7 +181,8 @@ def test_whatever_a_night_brings_the_promises_hold(
     for _ in range(60):
         before = dict(rounds.attempts)
         rounds.step()
-        promise_attempts(before, rounds)
+        # A price above its limit moves it, where another place is below.
+        promise_attempts(before, rounds, may_move="price_limit" in night)
         promise_orders(before, rounds)
         promise_ends(before, rounds)
         promise_money(rounds)
