@@ -84,8 +84,9 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
     purse = draft.purse(job, seconds_between(draft.now, until))
     traffic = _traffic_usd_micros_hour(draft, attempt)
     reserved = _traffic_reserved(draft, attempt, attempt.paid_until, traffic)
+    early_s = draft.limits.clock_s if attempt.launched_at is None else 0
     payment = Payment(
-        begin=bill_end(attempt, draft.limits),
+        begin=bill_end(attempt, draft.limits) - _s(early_s),
         wanted_s=wanted_s,
         usd_micros_hour=dearest_usd_micros_hour(attempt),
         launched_at=attempt.launched_at or attempt.intent_at,

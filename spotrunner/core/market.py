@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from spotrunner.core.charges import extras_usd_micros_hour, transfer_usd_micros
 from spotrunner.core.hazard import Hazards, run_hours
 from spotrunner.core.model import JobSpec, Limits, Market, Offer, Pool, Quote, Refusal, Refused
-from spotrunner.core.money import HOUR_S, price_at, start_s, usd
+from spotrunner.core.money import HOUR_S, price_at, start_late_s, start_s, usd
 from spotrunner.core.purse import ROUNDED_USD_MICROS, Payment, Purse
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Candidate
@@ -149,13 +149,14 @@ def start_payment(
     spec: JobSpec, offer: Offer, now: dt.datetime, wanted_s: int, limits: Limits
 ) -> Payment:
     """Of a launch now, and of bringing its data."""
+    early = now - dt.timedelta(seconds=limits.clock_s)
     return Payment(
-        begin=now,
+        begin=early,
         wanted_s=wanted_s,
         usd_micros_hour=rate_usd_micros_hour(spec, offer),
-        launched_at=now,
+        launched_at=early,
         moved_usd_micros=move_usd_micros(spec, offer.pool.region),
-        late_s=limits.boot_slack_s,
+        late_s=start_late_s(limits),
     )
 
 

@@ -150,8 +150,14 @@ def bill_end(attempt: Attempt, limits: Limits) -> dt.datetime:
 
 
 def late_s(attempt: Attempt, limits: Limits) -> int:
-    """How much later than it was wanted an attempt may have been launched, as far as we know."""
-    return limits.boot_slack_s if attempt.launched_at is None else 0
+    """How many seconds lie between the earliest and the latest time at which an attempt may have
+    been launched, as far as we know."""
+    return start_late_s(limits) if attempt.launched_at is None else 0
+
+
+def start_late_s(limits: Limits) -> int:
+    """From a little before it is wanted, by EC2's clock, to a little after."""
+    return limits.clock_s + limits.boot_slack_s
 
 
 def exposure(attempt: Attempt, limits: Limits, seen_at: dt.datetime | None = None) -> int:

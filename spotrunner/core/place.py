@@ -82,7 +82,7 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
     more_s = seconds_between(attempt.paid_until, until)
     # The first sending may have launched it already, so this comes on top of what is reserved.
     payment = Payment(
-        begin=bill_end(attempt, draft.limits),
+        begin=bill_end(attempt, draft.limits) - dt.timedelta(seconds=draft.limits.clock_s),
         wanted_s=more_s,
         usd_micros_hour=dearest_usd_micros_hour(attempt),
         launched_at=attempt.intent_at,

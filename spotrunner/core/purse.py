@@ -244,8 +244,25 @@ class Books:
             yield Cap(scope=Scope.JOB, name=job.id, usd_micros=spec.budget_usd_micros)
         if spec.sweep and (budget := self._sweep_budget(spec.sweep)) is not None:
             yield Cap(scope=Scope.SWEEP, name=spec.sweep, usd_micros=budget)
-        yield from self._bounded(Scope.OWNER, spec.owner, self._caps.owner(spec.owner), until)
-        yield from self._bounded(Scope.INSTALLATION, "", self._caps.installation, until)
+        yield from self.bounded(Scope.OWNER, spec.owner, self._caps.owner(spec.owner), until)
+        yield from self.bounded(Scope.INSTALLATION, "", self._caps.installation, until)
+
+    def bounded(self, scope: Scope, name: str, bound: Bound, until: dt.datetime) -> Iterator[Cap]:
+        """In all, and on each day up to `until`."""
+        if bound.total_usd_micros is not None:
+            yield Cap(scope=scope, name=name, usd_micros=bound.total_usd_micros)
+        if bound.day_usd_micros is not None:
+            # What is launched now may be yesterday's, by EC2's clock.
+            since = self._now - dt.timedelta(seconds=self._limits.clock_s)
+            for day, begin, end in days(self._caps.tz, since, until):
+                yield Cap(
+                    scope=scope,
+                    name=name,
+                    usd_micros=bound.day_usd_micros,
+                    day=day,
+                    begin=begin,
+                    end=end,
+                )
 
     def balance(self, cap: Cap) -> Balance:
         if cap not in self._sums:
@@ -258,20 +275,6 @@ class Books:
         )
 
     # -- caps ----------------------------------------------------------------------------------
-
-    def _bounded(self, scope: Scope, name: str, bound: Bound, until: dt.datetime) -> Iterator[Cap]:
-        if bound.total_usd_micros is not None:
-            yield Cap(scope=scope, name=name, usd_micros=bound.total_usd_micros)
-        if bound.day_usd_micros is not None:
-            for day, begin, end in days(self._caps.tz, self._now, until):
-                yield Cap(
-                    scope=scope,
-                    name=name,
-                    usd_micros=bound.day_usd_micros,
-                    day=day,
-                    begin=begin,
-                    end=end,
-                )
 
     def _sweep_budget(self, sweep: str) -> int | None:
         """The newest job of the sweep that names one has the last word."""
@@ -332,9 +335,10 @@ class Books:
     def _exposed(self, cap: Cap, attempt: Attempt, end: dt.datetime) -> int:
         late = dt.timedelta(seconds=late_s(attempt, self._limits))
         if late and cap.begin is not None and cap.end is not None:
-            return _launched_by_then(attempt, cap.begin, cap.end, end, late)
+            earliest = attempt.intent_at - dt.timedelta(seconds=self._limits.clock_s)
+            return _launched_by_then(attempt, cap.begin, cap.end, end, earliest, earliest + late)
         within = _within(cap, attempt, lambda at: exposure_until(attempt, at), end)
-        return within + _rounded(cap.begin, attempt, end)
+        return within + _rounded(cap.begin, attempt.launched_at or attempt.intent_at, end)
 
     def _final(self, cap: Cap, attempt: Attempt) -> int:
         if cap.day is None or cap.begin is None:
@@ -368,23 +372,23 @@ def _launched_by_then(
     midnight: dt.datetime,
     next_midnight: dt.datetime,
     end: dt.datetime,
-    late: dt.timedelta,
+    earliest: dt.datetime,
+    latest: dt.datetime,
 ) -> int:
-    """EC2 has not said when it was launched, so its time may lie so much later: the most of it
-    that can be in this day."""
-    start = attempt.intent_at
-    in_day_s = seconds_between(max(start, midnight), min(end + late, next_midnight))
+    """EC2 has not said when it was launched, so its time may lie a little earlier or later: the
+    most of it that can be in this day."""
+    lives = end - attempt.intent_at
+    in_day_s = seconds_between(max(earliest, midnight), min(latest + lives, next_midnight))
     if in_day_s <= 0:
         return 0
-    seconds = min(in_day_s, seconds_between(start, end))
-    most = exposure_until(attempt, start + dt.timedelta(seconds=seconds))
-    return most + _rounded(midnight, attempt, end + late)
+    seconds = dt.timedelta(seconds=min(in_day_s, math.ceil(lives.total_seconds())))
+    most = exposure_until(attempt, attempt.intent_at + seconds)
+    return most + _rounded(midnight, earliest, latest + lives)
 
 
-def _rounded(midnight: dt.datetime | None, attempt: Attempt, end: dt.datetime) -> int:
+def _rounded(midnight: dt.datetime | None, start: dt.datetime, end: dt.datetime) -> int:
     """A day's part is a difference of two bills: as prices come to be known, their roundings move
     by this much."""
-    start = attempt.launched_at or attempt.intent_at
     return ROUNDED_USD_MICROS if midnight is not None and start < midnight < end else 0
 
 

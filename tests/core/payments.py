@@ -23,7 +23,7 @@ from spotrunner.core.place import place
 from spotrunner.core.policy.named import policies
 from spotrunner.core.purse import Balance, Books, Cap, days
 from spotrunner.core.states import AttemptState, JobState, advance
-from spotrunner.core.windows import Window, local_day, midnight
+from spotrunner.core.windows import Window, midnight
 from tests.build import INSTALLATION, OFFERS, T0, a_job, a_request, a_spec
 
 _DAY = dt.timedelta(days=1)
@@ -212,14 +212,12 @@ class Payments:
         )
 
     def _found(self, attempt: Attempt) -> Attempt:
-        """It turns out when it was launched: at any time since it was wanted, and at the latest a
-        little after it was last sent, but never in times to come."""
+        """It turns out when it was launched: a little before it was wanted, by EC2's clock, at the
+        soonest, a little after it was last sent at the latest, and never in times to come."""
         assert attempt.sent_at is not None
         most_s = (attempt.sent_at - attempt.intent_at).total_seconds() + self.limits.boot_slack_s
         most_s = min(most_s, (self.now - attempt.intent_at).total_seconds())
-        # EC2's clock may be behind ours: never over a midnight here, since no day was asked then.
-        early_s = self.rng.choice([0, self.rng.uniform(0, self.limits.clock_s)])
-        early_s = min(early_s, (attempt.intent_at - self._midnight(attempt)).total_seconds())
+        early_s = self.rng.uniform(0, self.limits.clock_s)
         launched_at = attempt.intent_at + dt.timedelta(
             seconds=self.rng.choice([-early_s, most_s, self.rng.uniform(0, most_s)])
         )
@@ -227,9 +225,6 @@ class Payments:
             attempt = advance(attempt, AttemptState.REQUESTED)
             attempt = advance(attempt, AttemptState.STARTING)
         return dataclasses.replace(attempt, instance_id=f"i-{attempt.id}", launched_at=launched_at)
-
-    def _midnight(self, attempt: Attempt) -> dt.datetime:
-        return midnight(self.caps.tz, local_day(self.caps.tz, attempt.intent_at))
 
     def _ended(self, attempt: Attempt, at: dt.datetime, by: EndedBy | None) -> Attempt:
         if attempt.launched_at is None:

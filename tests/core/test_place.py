@@ -339,6 +339,18 @@ def test_the_next_day_is_asked_though_only_its_lateness_reaches_into_it() -> Non
     assert [attempt.first_paid_s for attempt in launched(snapshot)] == [1760]
 
 
+@pytest.mark.parametrize(("after_midnight_s", "starts"), [(0, False), (4, False), (5, True)])
+def test_seconds_after_midnight_a_launch_may_still_be_the_day_befores(
+    after_midnight_s: int, starts: bool
+) -> None:
+    """EC2 may date it a little before we wanted it, and yesterday has nothing left."""
+    caps = Caps(tz="Asia/Shanghai", each_owner=Bound(day_usd_micros=10_000_000))
+    spent = Spent(by_owner_and_day={("", dt.date(2026, 11, 1)): 10_000_000})
+    now_s, jobs = 4 * 3600 + after_midnight_s, [a_job(budget=None)]
+    found = launched(a_snapshot(now_s, jobs=jobs, caps=caps, spent=spent))
+    assert bool(found) is starts
+
+
 def test_an_unattended_job_starts_with_a_usual_step() -> None:
     """Its agent has proven nothing yet."""
     (attempt,) = launched(a_snapshot(jobs=[a_job(spec=a_spec(unattended_s=4 * 3600))]))

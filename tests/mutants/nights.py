@@ -30,7 +30,7 @@ NIGHTS = (
     Mutant(
         "a launch near midnight is paid for as if it were never late",
         "core/market.py",
-        "        late_s=limits.boot_slack_s,\n",
+        "        late_s=start_late_s(limits),\n",
         "",
         "core/test_place.py"
         "::test_a_start_before_midnight_may_be_late_and_so_be_paid_for_by_the_next_day",
@@ -41,6 +41,13 @@ NIGHTS = (
         "ahead_s + 2 * self.limits.boot_slack_s",
         "ahead_s + self.limits.boot_slack_s",
         "core/test_place.py::test_the_next_day_is_asked_though_only_its_lateness_reaches_into_it",
+    ),
+    Mutant(
+        "EC2's clock tells the time as ours does",
+        "core/purse.py",
+        "            since = self._now - dt.timedelta(seconds=self._limits.clock_s)\n",
+        "            since = self._now\n",
+        "core/test_place.py::test_seconds_after_midnight_a_launch_may_still_be_the_day_befores",
     ),
     Mutant(
         "a launch seconds before midnight is charged seconds today",
