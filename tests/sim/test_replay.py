@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spotrunner.core.model import (
     Attempt,
+    DataSource,
     EndReason,
     JobSpec,
     Limits,
@@ -19,12 +20,15 @@ from spotrunner.core.model import (
     Notice,
     Pause,
     Pool,
+    PriceLimit,
     Refusal,
     Refused,
 )
+from spotrunner.core.money import moved_cost, usd
 from spotrunner.core.policy.named import policies
 from spotrunner.core.sight import sights
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.core.windows import Window, closes_at, is_open
 from spotrunner.daemon.tables import TablesOnDemand
 from spotrunner.sim.replay import Replay, rates
 from spotrunner.sim.scene import Scene
@@ -235,6 +239,172 @@ def test_it_pays_on_as_the_daemon_does() -> None:
     assert kinds(replay)[:2] == ["active", "placed"]
     assert kinds(replay).count("extended") >= 5
     assert kinds(replay)[-2:] == ["ended", "succeeded"]
+
+
+def test_data_of_another_region_is_brought_with_each_launch() -> None:
+    """Two launches in eu-west-1 pay for it, and the one in us-east-1, where it lies, does not."""
+    scene = a_scene(
+        a_pool_scene("eu-west-1a", shut=[(2, 3), (5, 99)]),
+        a_pool_scene("us-east-1a", prices=((0, DEARER),), shut=[(0, 4.5)]),
+    )
+    far = DataSource(source="s3://d/", target="d", bytes=50_000_000_000, region="us-east-1")
+    run = a_replay(a_job_of(6, data=(far,)), scene)
+    run.run()
+    regions = [attempt.offer.pool.region for attempt in run.attempts]
+    assert regions == ["eu-west-1", "eu-west-1", "us-east-1"]
+    assert [moved_cost(attempt) for attempt in run.attempts] == [1_000_000, 1_000_000, 0]
+
+
+# -- nights ------------------------------------------------------------------------------------
+
+# T0 is at noon: it opens after 10 hours and closes after 19.
+NIGHT = Window(start_min=22 * 60, stop_min=7 * 60, tz="UTC", days=tuple(range(7)))
+NIGHT_S = 9 * 3600 - 300  # what is trained of a whole one
+LIMIT = PriceLimit(pause_usd_micros=200_000, resume_usd_micros=190_000, after_s=600)
+
+
+def trained(replay: Replay) -> list[tuple[dt.datetime, int]]:
+    """From when on each attempt trained, and how many seconds of work it left behind."""
+    return [
+        (attempt.first_step_at, (attempt.step_after or 0) - attempt.step_before)
+        for attempt in replay.attempts
+        if attempt.first_step_at is not None
+    ]
+
+
+def test_a_job_of_two_nights_trains_in_none_of_the_hours_between() -> None:
+    replay = a_replay(a_job_of(12, window=NIGHT), a_scene())
+    run = replay.run()
+    left_s = 12 * 3600 - NIGHT_S
+    assert trained(replay) == [
+        (hour(10) + dt.timedelta(seconds=300), NIGHT_S),
+        (hour(34) + dt.timedelta(seconds=300), left_s),
+    ]
+    first, second = replay.attempts
+    assert (first.launched_at, second.launched_at) == (hour(10), hour(34))
+    # What it trained to the last second is committed just after it.
+    assert first.ended_at == hour(19) + dt.timedelta(seconds=COMMIT_S)
+    assert reasons(replay) == [EndReason.PAUSED, EndReason.DONE]
+    assert run.finished_at == second.first_step_at + dt.timedelta(seconds=left_s)  # type: ignore[operator]
+    nights = a_bill(9 * 3600 + COMMIT_S, SPOT), a_bill(left_s + 300, SPOT)
+    assert run.cost_usd_micros == sum(nights)
+    assert [event.why for event in replay.events if event.kind == "resumed"] == [
+        "its window is open",
+        "its window is open",
+    ]
+
+
+def test_a_window_that_is_always_open_changes_nothing() -> None:
+    always = dataclasses.replace(NIGHT, stop_min=NIGHT.start_min)
+    scene = a_scene(a_pool_scene(shut=[(5, 6)]))
+    assert a_replay(a_job_of(12, window=always), scene).run() == a_replay(a_job_of(12), scene).run()
+
+
+@given(scene=scenes(), hours=st.floats(0.5, 12), slack_h=st.none() | st.floats(1, 20))
+@settings(max_examples=25, deadline=None)
+def test_whatever_happens_it_trains_in_its_window_only(
+    scene: Scene, hours: float, slack_h: float | None
+) -> None:
+    """Who has a notice at the end of the window goes on for it: the two minutes are free."""
+    within = None if slack_h is None else 24 + hours + slack_h
+    spec = a_job_of(hours, within=within, window=NIGHT)
+    replay = a_replay(spec, scene, "cheapest" if within is None else "deadline")
+    replay.run()
+    for attempt in replay.attempts:
+        assert attempt.launched_at is not None
+        assert is_open(NIGHT, attempt.launched_at)
+        last = attempt.ended_at or replay.now
+        closes = closes_at(NIGHT, attempt.launched_at)
+        grace_s = PACES.notice_s + 2 * PACES.lag_s if attempt.notice else COMMIT_S + PACES.lag_s
+        assert closes is not None
+        assert last <= closes + dt.timedelta(seconds=grace_s)
+
+
+def test_a_deadline_on_the_second_morning_is_met_on_demand() -> None:
+    """There is no spot in either night: it waits for it, and not for longer than it may."""
+    scene = a_scene(a_pool_scene(shut=[(0, 100)]))
+    replay = a_replay(a_job_of(12, within=43, window=NIGHT), scene, "deadline")
+    run = replay.run()
+    assert run.in_time
+    assert run.on_demand_share == 1.0
+    assert run.finished_at is not None
+    assert is_open(NIGHT, run.finished_at)
+    first, second = replay.attempts
+    assert first.launched_at is not None
+    # Of 18 hours it works 12: the daytime is no time to wait for.
+    assert hour(10) < first.launched_at < hour(16)
+    assert first.ended_at == hour(19) + dt.timedelta(seconds=COMMIT_S)
+    assert second.offer.market is Market.ON_DEMAND
+
+
+def test_a_deadline_in_the_night_and_spot_on_both_sides_of_it() -> None:
+    spec = a_job_of(8, within=19, window=NIGHT)
+    run = a_replay(spec, a_scene(), "deadline").run()
+    assert run.in_time
+    assert run.finished_at == hour(18) + dt.timedelta(seconds=300)
+    assert run.cost_usd_micros == a_bill(8 * 3600 + 300, SPOT)
+
+
+def test_a_peak_of_the_price_pauses_it_and_a_fall_lets_it_go_on() -> None:
+    prices = ((0, SPOT), (2, 300_000), (4, 195_000), (5, 150_000))
+    replay = a_replay(a_job_of(4, price_limit=LIMIT), a_scene(a_pool_scene(prices=prices)))
+    run = replay.run()
+    first, second = replay.attempts
+    assert reasons(replay) == [EndReason.PAUSED, EndReason.DONE]
+    # Ten minutes above, and a commit; at 0.195 USD it is below one limit and above the other.
+    lived_s = 2 * 3600 + 600 + COMMIT_S
+    assert first.ended_at == at(lived_s)
+    assert second.launched_at == hour(5)
+    left_s = 4 * 3600 - (2 * 3600 + 600 - 300)
+    assert run.finished_at == hour(5) + dt.timedelta(seconds=300 + left_s)
+    bills = a_bill(lived_s, SPOT, SPOT, 300_000), a_bill(300 + left_s, 150_000)
+    assert run.cost_usd_micros == sum(bills)
+    assert [event.data.get("pause") for event in replay.events if event.kind == "paused"] == [
+        "price"
+    ]
+
+
+def test_a_peak_that_is_over_sooner_pauses_nothing() -> None:
+    prices = ((0, SPOT), (2, 300_000), (2.16, SPOT))
+    replay = a_replay(a_job_of(4, price_limit=LIMIT), a_scene(a_pool_scene(prices=prices)))
+    run = replay.run()
+    assert run.launches == 1
+    assert run.cost_usd_micros == a_bill(4 * 3600 + 300, SPOT, SPOT, 300_000, SPOT)
+
+
+def test_a_peak_that_never_ends_is_why_it_did_not() -> None:
+    prices = ((0, SPOT), (2, 300_000))
+    scene = a_scene(a_pool_scene(prices=prices), hours=48)
+    run = a_replay(a_job_of(4, price_limit=LIMIT), scene).run()
+    assert run.finished_at is None
+    assert run.why.startswith("the history ended before the job did: the cheapest offer is ")
+    assert "above resume_below" in run.why
+
+
+def test_its_cap_ends_it_in_the_second_night() -> None:
+    """It has paid for what it has, its last steps are saved, and the cap is the reason."""
+    cap = a_bill(9 * 3600 + COMMIT_S, SPOT) + 500_000
+    spec = a_job_of(14, window=NIGHT, budget=cap)
+    replay = a_replay(spec, a_scene(hours=24 * 4))
+    run = replay.run()
+    assert run.finished_at is None
+    assert run.why.startswith(f"the budget of {usd(cap)} has ")
+    assert 0 < run.cost_usd_micros <= cap
+    assert reasons(replay)[:2] == [EndReason.PAUSED, EndReason.BUDGET]
+    # The window closes over it, and changes nothing about the reason.
+    assert replay.job.pause is Pause.WINDOW
+    _, (_, steps) = trained(replay)[:2]
+    assert steps > 1800
+
+
+def test_unattended_it_is_paid_for_hours_ahead_but_not_past_its_window() -> None:
+    plain = a_job_of(12, window=NIGHT)
+    alone = dataclasses.replace(plain, unattended_s=4 * 3600)
+    often, seldom = (a_replay(spec, a_scene()) for spec in (plain, alone))
+    assert often.run().cost_usd_micros == seldom.run().cost_usd_micros
+    assert kinds(seldom).count("extended") < kinds(often).count("extended") / 2
+    closes = hour(19) + dt.timedelta(seconds=Limits().stop_s)
+    assert seldom.attempts[0].paid_until <= closes
 
 
 @given(scene=scenes(), hours=st.floats(0.5, 6))
