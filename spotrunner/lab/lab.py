@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-import structlog
-
 from spotrunner.lab.clock import LabClock
 from spotrunner.lab.control import ControlApp
 from spotrunner.lab.endpoint.app import EndpointApp
 from spotrunner.lab.endpoint.ec2 import Awkwardness
 from spotrunner.lab.endpoint.server import HttpServer
 from spotrunner.lab.gate import Gate
+from spotrunner.lab.host import ControlHost
 from spotrunner.lab.hypervisor import Hypervisor
 from spotrunner.lab.keys import RoleKeys
 from spotrunner.lab.locked import LockedWorld
@@ -31,9 +29,6 @@ from spotrunner.lab.skip import Skipped, Skipper
 from spotrunner.sim.setups import lab_setup
 from spotrunner.sim.values import Charge, InstanceRecord, Stage
 from spotrunner.sim.world import World
-
-_ROUND_TIMEOUT_S = 60.0
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +69,16 @@ class Lab:
         self._server = HttpServer(app, options.port)
         self.url = self._server.url
         self._mail = Mail(owner_client(self.url, "s3", HOME_REGION), HOME_BUCKET)
+        host = ControlHost(self.paths)
         self._skipper = Skipper(
             clock=self.clock,
             gate=self.gate,
             wake=self.hypervisor.wake,
             late=lambda since: self._mail.late(self._timers(), since),
-            behind=lambda: self._mail.behind(self._timers()),
-            make_round=self._make_round,
+            behind=lambda: self._mail.behind(self._timers(), self.clock.now()),
+            stops=lambda: self._mail.stops(self._timers()),
+            make_round=host.make_round,
+            old_prices=host.old_prices,
         )
 
     def start(self) -> None:
@@ -149,30 +147,16 @@ class Lab:
     # -- what a skip needs -----------------------------------------------------------------
 
     def _timers(self) -> Mapping[str, dt.datetime | None]:
-        """When the instance of each attempt would power itself off; those that run only."""
+        """When the instance of each attempt would power itself off; those only that run, or will
+        in a moment."""
         local = self.hypervisor.instances
         return {
             dict(record.tags).get("spotrunner:attempt", ""): local[record.id].off_at
+            if record.id in local
+            else None
             for record in self.world.ask(World.truth)
-            if record.id in local and record.stage is Stage.RUNNING
+            if record.stage in (Stage.PENDING, Stage.RUNNING)
         }
-
-    def _make_round(self) -> bool:
-        try:
-            api = json.loads(self.paths.api_file.read_text())
-            token = Path(api["token_file"]).read_text().strip()
-            answer = requests.post(
-                f"{api['url']}/v1/round",
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=_ROUND_TIMEOUT_S,
-            )
-            answer.raise_for_status()
-        except FileNotFoundError:
-            return False  # nobody has started a daemon in this lab
-        except requests.RequestException as error:
-            _log.warning("the daemon made no round", why=str(error))
-            return False
-        return True
 
 
 def _furnish(url: str) -> None:

@@ -11,7 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from spotrunner.core.model import Phase
+from spotrunner.agent.words import Config as AgentConfig
+from spotrunner.core.model import Phase, Verb
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,6 +40,29 @@ _TIMER_SLACK = dt.timedelta(seconds=90)
 
 # Ready is not among them: it waits for another attempt, which may need time to pass.
 _STARTING = frozenset(phase.value for phase in (Phase.BOOT, Phase.FETCH, Phase.RESTORE))
+# Saving, committing, or about to power off. Idle is not among them: it waits for EC2.
+_ENDING = frozenset(
+    phase.value
+    for phase in (
+        Phase.HANDOVER,
+        Phase.DONE,
+        Phase.FAILED,
+        Phase.FAULT,
+        Phase.STOPPED,
+        Phase.UNPAID,
+        Phase.FENCED,
+    )
+)
+# An agent stops its trainer at most so long before its paid time ends, as long as a save and its
+# commit take a third of `unmeasured_s`.
+_STOPS_BEFORE = dt.timedelta(
+    seconds=AgentConfig.off_margin_s + AgentConfig.safety_s + AgentConfig.unmeasured_s
+)
+
+
+def _stop_at(order: Any, timer: dt.datetime | None) -> dt.datetime:
+    paid_until = _time(order["paid_until"])
+    return min(paid_until, timer or paid_until) - _STOPS_BEFORE
 
 
 def _time(text: str) -> dt.datetime:
@@ -61,18 +85,33 @@ class Mail:
             if (at := self._reported_at(attempt)) is not None and at < since
         )
 
-    def behind(self, timers: Mapping[str, dt.datetime | None]) -> tuple[str, ...]:
+    def behind(self, timers: Mapping[str, dt.datetime | None], now: dt.datetime) -> tuple[str, ...]:
         """Those of the attempts that have not made a step yet, have not read their newest order,
-        or have not set the timer of their machine by it. A trainer starts in real time: to one
-        that is still importing, hours of the lab's would look like a boot that never ends."""
-        return tuple(name for name, timer in timers.items() if not self._follows(name, timer))
+        have not set the timer of their machine by it, or are on their way down. A trainer starts
+        and saves in real time: to one that is still importing, hours of the lab's would look like
+        a boot that never ends, and who still saves would be ended."""
+        return tuple(name for name, timer in timers.items() if not self._follows(name, timer, now))
 
-    def _follows(self, attempt: str, timer: dt.datetime | None) -> bool:
+    def stops(self, timers: Mapping[str, dt.datetime | None]) -> tuple[dt.datetime, ...]:
+        """When the agents will begin to save for the last time if nobody pays on."""
+        found = []
+        for attempt, timer in timers.items():
+            order = self._letter(f"mail/orders/{attempt}.json")
+            if order is not None:
+                found.append(_stop_at(order, timer))
+        return tuple(found)
+
+    def _follows(self, attempt: str, timer: dt.datetime | None, now: dt.datetime) -> bool:
         order = self._letter(f"mail/orders/{attempt}.json")
         report = self._letter(f"mail/reports/{attempt}/0.json")
         if order is None or report is None:
             # Without an order the daemon is through with it, and its letters have been moved.
             return order is None
+        if report["phase"] == Phase.IDLE.value:
+            return True
+        is_told = order["verb"] == Verb.STOP.value or now >= _stop_at(order, timer)
+        if is_told or report["phase"] in _ENDING:
+            return False
         if report["phase"] in _STARTING or (
             report["phase"] == Phase.TRAIN.value and report["first_step_at"] is None
         ):

@@ -2,7 +2,8 @@
 
 In hops: the control host's calls wait at the gate, time moves, every agent says that it has seen
 the new time, the gate opens, the daemon makes its rounds, every agent reads what they ordered
-(until when it is paid); then the next hop.
+(until when it is paid); then the next hop. What takes real time, a boot, a last save, a reading of
+prices, is waited for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ ROUNDS_A_HOP = 2
 _AGENTS_WAIT_S = 15.0
 # A trainer on two busy cores needs so long for its imports and its first step.
 _START_WAIT_S = 45.0
+# The daemon reads them every ten minutes, and says so when they are an hour old.
+_PRICES_BEHIND = dt.timedelta(minutes=30)
+_PRICES_WAIT_S = 5.0
 _LOOK_S = 0.1
 
 
@@ -40,8 +44,10 @@ class Skipped:
 
 class Skipper:
     """`late` names the attempts whose agents have not reported since a time, `behind` those that
-    have not made a step yet, or have not read their newest order; `make_round` has the daemon make
-    a round begun after the call, and is False where there is no daemon."""
+    need real time before more of the lab's may pass, `stops` says when agents will begin to save
+    for the last time: a hop ends there, so that none wakes up past its end. `make_round` has the
+    daemon make a round begun after the call, and is False where there is no daemon; `old_prices`
+    names the regions whose prices it read before a time: it reads them beside its rounds."""
 
     def __init__(
         self,
@@ -51,7 +57,9 @@ class Skipper:
         wake: Callable[[], None],
         late: Callable[[dt.datetime], tuple[str, ...]],
         behind: Callable[[], tuple[str, ...]],
+        stops: Callable[[], tuple[dt.datetime, ...]],
         make_round: Callable[[], bool],
+        old_prices: Callable[[dt.datetime], tuple[str, ...]],
         agents_wait_s: float = _AGENTS_WAIT_S,
         start_wait_s: float = _START_WAIT_S,
     ) -> None:
@@ -60,7 +68,9 @@ class Skipper:
         self._wake = wake
         self._late = late
         self._behind = behind
+        self._stops = stops
         self._make_round = make_round
+        self._old_prices = old_prices
         self._agents_wait_s = agents_wait_s
         self._start_wait_s = start_wait_s
         self._lock = threading.Lock()
@@ -72,13 +82,18 @@ class Skipper:
             left = ahead
             late.update(self._wait_until_none(self._behind, self._start_wait_s))
             while left > dt.timedelta(0):
-                hop = min(left, HOP)
+                hop = min(left, self._longest_hop())
                 late.update(self._hop(hop))
                 rounds += sum(self._make_round() for _ in range(ROUNDS_A_HOP))
+                self._wait_for_prices()
                 late.update(self._wait_until_none(self._behind, self._start_wait_s))
                 left -= hop
                 hops += 1
         return Skipped(now=self._clock.now(), hops=hops, rounds=rounds, late=tuple(sorted(late)))
+
+    def _longest_hop(self) -> dt.timedelta:
+        now = self._clock.now()
+        return min([HOP, *(at - now for at in self._stops() if at > now)])
 
     def _hop(self, hop: dt.timedelta) -> tuple[str, ...]:
         self._gate.close()
@@ -93,6 +108,11 @@ class Skipper:
         # A report's time comes from whole seconds of `Date`, so it may lie a little before.
         since -= dt.timedelta(seconds=2)
         return self._wait_until_none(lambda: self._late(since), self._agents_wait_s)
+
+    def _wait_for_prices(self) -> None:
+        """Reading takes a moment of real time, in which hours of the lab's could pass."""
+        oldest = self._clock.now() - _PRICES_BEHIND
+        self._wait_until_none(lambda: self._old_prices(oldest), _PRICES_WAIT_S)
 
     def _wait_until_none(
         self, missing: Callable[[], tuple[str, ...]], wait_s: float

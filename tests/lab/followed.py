@@ -15,13 +15,14 @@ from spotrunner.lab.paths import HOME_BUCKET
 
 
 class Followed:
-    """The digits payload, submitted as a user would, with these values of its envs."""
+    """The digits payload, or what this job file makes of it, submitted as a user would, with these
+    values of its envs."""
 
-    def __init__(self, stage: Stage, **envs: str) -> None:
+    def __init__(self, stage: Stage, job_file: Path | None = None, /, **envs: str) -> None:
         self.stage = stage
         self.envs = {"BUCKET": HOME_BUCKET, "PROGRESS_EVERY": "1", **envs}
         given = [part for name, value in self.envs.items() for part in ("-e", f"{name}={value}")]
-        file = str(stage.payload / "job.yaml")
+        file = str(job_file or stage.payload / "job.yaml")
         shown = json.loads(stage.spotrunner("submit", file, "-y", "-o", "json", *given))
         self.id: str = shown["job"]["id"]
         self._files = ProgressFiles(stage.folder)
