@@ -102,6 +102,41 @@ def test_a_deadline_brings_its_policy_and_who_was_late(simulate: Run) -> None:
     assert [line.split()[0] for line in lines[3:]] == ["deadline", "on_demand"]
 
 
+WINDOW = 'window: {start: "22:00", stop: "07:00", tz: UTC}\n'
+
+
+def test_a_window_is_seen_and_said(run: Run, tmp_path: Path, prices: Path) -> None:
+    """8 hours fit into a night; who starts in the middle of one needs the next one too."""
+    file = written(tmp_path, "work: 8h\n" + WINDOW)
+    said = run("simulate", file, "--csv", prices, "--runs", "4", "-p", "on_demand")
+    assert said.code == 0
+    assert "4 runs of 8h of work in 22:00-07:00 UTC, 5m from a launch to its first" in said.err
+    assert said.out.splitlines()[0].endswith("done in 4 of 4 runs")
+    assert "perfect foresight would have paid $" in said.err
+
+
+def test_where_some_runs_begin_too_late_for_their_window_it_is_warned(
+    run: Run, tmp_path: Path, prices: Path
+) -> None:
+    file = written(tmp_path, "work: 8h\n" + WINDOW)
+    said = run("simulate", file, "--csv", prices, "--runs", "6", "--deadline", "21h")
+    assert said.code == 0
+    (warning,) = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert " of 6 runs not even on-demand is in time: it takes 8h 5m of the job's" in warning
+
+
+def test_a_window_that_leaves_no_run_enough_time_is_refused(
+    run: Run, tmp_path: Path, prices: Path
+) -> None:
+    file = written(tmp_path, "work: 20h\n" + WINDOW)
+    said = run("simulate", file, "--csv", prices, "--runs", "4", "--deadline", "24h")
+    assert said.code == 2
+    assert said.err.startswith(
+        "spotrunner: not even on-demand is in time: it takes 20h 5m of the job's window, and a run"
+        " has 1d, so it is "
+    )
+
+
 def test_as_json_it_has_all_runs(simulate: Run) -> None:
     said = simulate("-o", "json", "-p", "greedy", "--deadline", "8h", "--seed", "7")
     found: dict[str, Any] = json.loads(said.out)

@@ -10,12 +10,22 @@ from typing import Any
 import pytest
 
 from spotrunner.core.hazard import MEASURED, Hazards
-from spotrunner.core.model import JobSpec
+from spotrunner.core.model import DataSource, JobSpec
 from spotrunner.core.policy import Choice
 from spotrunner.core.policy.cheapest import Cheapest
 from spotrunner.core.situation import Situation
+from spotrunner.core.windows import Window
 from spotrunner.sim import backtest
-from spotrunner.sim.backtest import Setting, Spread, conclusion, perfect, spread, summary
+from spotrunner.sim.backtest import (
+    Setting,
+    Spread,
+    conclusion,
+    on_demand_late_s,
+    on_demand_usd_micros,
+    perfect,
+    spread,
+    summary,
+)
 from spotrunner.sim.history import BadHistory, Gap
 from spotrunner.sim.lifetimes import Paces
 from spotrunner.sim.steps import Steps
@@ -23,6 +33,7 @@ from tests.build import ON_DEMAND, SPOT, T0
 from tests.sim.scenes import a_bill, a_history, a_job_of, a_pool_history, hour
 
 SPEC = a_job_of(4)
+NIGHT = Window(start_min=22 * 60, stop_min=7 * 60, tz="UTC", days=tuple(range(7)))
 
 
 def a_setting(spec: JobSpec = SPEC, **changes: Any) -> Setting:
@@ -76,6 +87,16 @@ def test_a_past_that_one_run_fills_is_warned_of() -> None:
     assert set(spread(setting)) == {T0}
     assert "all runs start at its beginning" in (backtest.too_short(setting) or "")
     assert backtest.too_short(a_setting()) is None
+
+
+def test_a_job_of_the_nights_needs_more_past_than_its_work() -> None:
+    """It begins at noon, and 12 hours of work are the first night and 3 hours of the second."""
+    nightly = a_setting(a_job_of(12, window=NIGHT), history=a_history(days=1.5))
+    with pytest.raises(BadHistory, match=r"has 36\.0 h of history, and the job takes 37\.1 h at"):
+        spread(nightly)
+    assert spread(dataclasses.replace(nightly, history=a_history(days=1.6)))
+    late_starts = spread(dataclasses.replace(nightly, history=a_history(days=20)))
+    assert late_starts[-1] < hour(24 * 18)
 
 
 # -- results -----------------------------------------------------------------------------------
@@ -164,6 +185,56 @@ def test_what_never_ended_saved_nothing() -> None:
     assert found.saved_fraction == pytest.approx(1 - cost / dear)
     assert conclusion(test, "cheapest").startswith("cheapest did not end in 1 of 2 runs and would")
     assert "68% below on-demand where it ended, done in 1 of 2 runs" in conclusion(test, "cheapest")
+
+
+def test_a_cap_that_ends_it_is_told_as_the_reason() -> None:
+    spec = dataclasses.replace(SPEC, budget_usd_micros=400_000)
+    setting = a_setting(spec, names=("cheapest",), runs=2, history=a_history(days=5))
+    found = summary(backtest.run(setting, processes=1), "cheapest")
+    assert found.unfinished == 2
+    assert found.why_unfinished.startswith("the budget of 0.4000 USD has ")
+    assert found.saved_fraction is None
+    assert 0 < found.cost_usd_micros.mean <= 400_000
+
+
+# -- what it is measured against ---------------------------------------------------------------
+
+
+def test_on_demand_pays_for_its_disk_its_address_and_its_data() -> None:
+    """1 TiB is 0.114 USD an hour there, and the data come from another region."""
+    far = DataSource(source="s3://d/", target="d", bytes=10**9, region="us-west-2")
+    setting = a_setting(dataclasses.replace(SPEC, disk_gib=1024, data=(far,)))
+    extras = 5_000 + 113_778
+    dear = a_bill(4 * 3600 + 300, ON_DEMAND, extras=extras) + 20_000
+    assert on_demand_usd_micros(setting) == dear
+
+
+def test_on_demand_is_cheapest_where_all_of_it_is() -> None:
+    """By its price us-east-1 is cheaper, and the data are in eu-west-1."""
+    near = DataSource(source="s3://d/", target="d", bytes=10**12, region="eu-west-1")
+    dearer = a_pool_history("eu-west-1a", on_demand_usd_micros_hour=ON_DEMAND + 50_000)
+    setting = a_setting(
+        dataclasses.replace(SPEC, data=(near,)), history=a_history(a_pool_history(), dearer)
+    )
+    extras = 5_000 + 12_223
+    assert on_demand_usd_micros(setting) == a_bill(14_700, ON_DEMAND + 50_000, extras=extras)
+
+
+@pytest.mark.parametrize(
+    ("hours", "deadline_h", "late_h"),
+    [(8, 19, -0.9), (9, 19, 15.1 + 1 / 15), (12, 37, 1 / 6)],
+)
+def test_how_late_on_demand_is_in_a_window(hours: float, deadline_h: float, late_h: float) -> None:
+    """From noon on: the first night opens after 10 hours, the second after 34; 5 minutes of each
+    are a launch's."""
+    setting = a_setting(
+        a_job_of(hours, window=NIGHT),
+        history=a_history(a_pool_history(), days=2),
+        deadline_s=deadline_h * 3600,
+        runs=1,
+    )
+    (late_s,) = on_demand_late_s(setting)
+    assert late_s == pytest.approx(late_h * 3600, abs=70)
 
 
 def test_policies_plan_with_the_changeover_that_is_modelled() -> None:
