@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from fastapi import APIRouter
 
-from spotrunner.core.caps import Bound
 from spotrunner.core.model import Attempt, Job
-from spotrunner.core.purse import Cap, Scope, days
+from spotrunner.core.purse import Cap, Scope
 from spotrunner.web.ahead import forecast_view, goes_on, situation_of, unknown_words
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json, when
@@ -31,7 +30,8 @@ class BudgetCalls:
         """Every cap: of the installation, of owners, of sweeps and of jobs; in all, or (`day`) of
         today in the zone `tz`. Of the jobs that are open, how each will go on."""
         found = account(self._deps)
-        caps = dict.fromkeys(self._caps(found))
+        # A round looks a little way into yesterday too; people want today.
+        caps = {cap for cap in self._caps(found) if cap.end is None or cap.end > found.now}
         return {
             "now": when(found.now),
             "tz": self._deps.caps.tz,
@@ -43,25 +43,11 @@ class BudgetCalls:
 
     def _caps(self, found: Account) -> Iterator[Cap]:
         caps = self._deps.caps
-        yield from self._bounded(found, Scope.INSTALLATION, "", caps.installation)
+        yield from found.books.bounded(Scope.INSTALLATION, "", caps.installation, found.now)
         for owner in {*caps.owners, *found.spent.by_owner}:
-            yield from self._bounded(found, Scope.OWNER, owner, caps.owner(owner))
+            yield from found.books.bounded(Scope.OWNER, owner, caps.owner(owner), found.now)
         for job in found.jobs.values():
             yield from found.books.caps_of(job, found.now)
-
-    def _bounded(self, found: Account, scope: Scope, name: str, bound: Bound) -> Iterator[Cap]:
-        if bound.total_usd_micros is not None:
-            yield Cap(scope=scope, name=name, usd_micros=bound.total_usd_micros)
-        if bound.day_usd_micros is not None:
-            for day, begin, end in days(self._deps.caps.tz, found.now, found.now):
-                yield Cap(
-                    scope=scope,
-                    name=name,
-                    usd_micros=bound.day_usd_micros,
-                    day=day,
-                    begin=begin,
-                    end=end,
-                )
 
     # -- jobs ----------------------------------------------------------------------------------
 
