@@ -16,8 +16,8 @@ NIGHTS = (
     Mutant(
         "only today's cap counts for what is paid over midnight",
         "core/purse.py",
-        "            for day, begin, end in days(self._caps.tz, self._now, until):\n",
-        "            for day, begin, end in days(self._caps.tz, self._now, self._now):\n",
+        "            for day, begin, end in days(self._caps.tz, since, until):\n",
+        "            for day, begin, end in days(self._caps.tz, since, self._now):\n",
         "core/test_purse.py::test_a_payment_over_midnight_is_under_the_caps_of_both_days",
     ),
     Mutant(
