@@ -14,7 +14,7 @@ from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.draft import Draft
 from spotrunner.core.ids import attempt_id, generation_of, job_of
 from spotrunner.core.keep import window_end
-from spotrunner.core.look import is_same_place, look
+from spotrunner.core.look import changeover, is_same_place, look
 from spotrunner.core.market import (
     OVER_BUDGET,
     first_step_s,
@@ -105,8 +105,7 @@ def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
         return
     situation = look(job, draft.progress(job), draft.outlook)
     choice = policy.choose(situation)
-    closes, needs_s = window_end(job, draft.now), situation.changeover_s * 2
-    if closes is not None and (closes - draft.now).total_seconds() < needs_s:
+    if (closes := _closes_too_soon(draft, job)) is not None:
         _wait(draft, job, f"its window closes at {closes:%H:%M} UTC: too soon for another start")
     elif choice.take is not None:
         _launch(draft, job, choice.take.offer, choice.why)
@@ -114,6 +113,14 @@ def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
         _pause_on_budget(draft, job, offer)
     else:
         _wait(draft, job, choice.why)
+
+
+def _closes_too_soon(draft: Draft, job: Job) -> dt.datetime | None:
+    """When its window closes, where a launch would hardly train until then."""
+    closes = window_end(job, draft.now)
+    needs_s = 2 * changeover(draft.of(job.id), draft.limits, draft.now)
+    too_soon = closes is not None and (closes - draft.now).total_seconds() < needs_s
+    return closes if too_soon else None
 
 
 def _may_start(draft: Draft, job: Job) -> bool:
@@ -136,6 +143,8 @@ def _move_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> N
     report, policy = draft.report(attempt), policies.get(job.spec.policy)
     is_ending = report is None or report.phase is not Phase.TRAIN
     if policy is None or is_ending or not _may_start(draft, job):
+        return
+    if _closes_too_soon(draft, job) is not None:
         return
     if is_above_for_long(draft, attempt):
         _leave(draft, job, policy, attempt)
@@ -165,6 +174,8 @@ def _rescue_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) ->
     policy = policies.get(job.spec.policy)
     is_spot = attempt.offer.market is Market.SPOT
     if policy is None or not is_spot or not _may_start(draft, job):
+        return
+    if _closes_too_soon(draft, job) is not None:
         return
     choice = policy.choose(look(job, draft.progress(job), draft.outlook, attempt))
     if choice.take is not None and not choice.take.is_spot:

@@ -28,6 +28,7 @@ from spotrunner.core.retire import retire
 from spotrunner.core.settle import settle
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState
+from spotrunner.core.windows import Window
 from tests.build import (
     JOB,
     OFFERS,
@@ -120,6 +121,18 @@ def test_only_what_trains_and_is_known_moves(why: dict[str, Any]) -> None:
     plan = moved(running(**why))
     assert not plan.launches
     assert not plan.attempts
+
+
+@pytest.mark.parametrize(("stop_min", "moves"), [(14 * 60, True), (12 * 60 + 12, False)])
+def test_nobody_moves_for_the_last_minutes_of_a_window(stop_min: int, moves: bool) -> None:
+    """T0 is noon, it is ten past, and a changeover took two minutes: two of them have to fit in."""
+    window = Window(start_min=480, stop_min=stop_min, tz="UTC", days=tuple(range(7)))
+    night = running(spec={"window": window})
+    assert bool(moved(night).launches) is moves
+    slow = running(
+        spec={"window": window}, attempt=an_attempt(1, AttemptState.STARTING, sent_s=550)
+    )
+    assert bool(moved(slow, ON_DEMAND).launches) is moves
 
 
 def test_one_move_at_a_time() -> None:
