@@ -16,6 +16,8 @@ from spotrunner.core.states import AttemptState
 
 HOUR_S = 3600
 MINIMUM_S = 60
+# From a launch until it runs: EC2 tells only the former.
+START_S = 60
 
 
 # -- the bill ----------------------------------------------------------------------------------
@@ -31,10 +33,16 @@ def billed_price(
     holds for that hour. AWS's whitepaper on spot says "the price in effect", by the second. The
     former is booked; the dearer of the two is what is reserved (`exposure`), and `spotrunner
     reconcile` says which of them the account's own data feed shows.
+
+    EC2 tells of the launch, and charges from when it runs, some seconds later: of a price that
+    moves just then, the dearer.
     """
     if offer.market is Market.ON_DEMAND:
         return offer.dearest_usd_micros_hour
-    return price_at(quotes, offer.pool, launched_at + dt.timedelta(hours=hour))
+    begin = launched_at + dt.timedelta(hours=hour)
+    at_launch = price_at(quotes, offer.pool, begin)
+    runs = price_at(quotes, offer.pool, begin + dt.timedelta(seconds=START_S))
+    return None if at_launch is None or runs is None else max(at_launch, runs)
 
 
 def price_at(quotes: Mapping[Pool, Sequence[Quote]], pool: Pool, at: dt.datetime) -> int | None:

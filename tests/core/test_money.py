@@ -12,6 +12,7 @@ from spotrunner.core.money import (
     accrued,
     bill_end,
     billed,
+    billed_price,
     exposure,
     hour_index,
     is_free,
@@ -20,7 +21,16 @@ from spotrunner.core.money import (
     usd,
 )
 from spotrunner.core.states import AttemptState
-from tests.build import ON_DEMAND, SPOT, an_attempt, at, pending
+from tests.build import (
+    ON_DEMAND,
+    SPOT,
+    a_pool,
+    a_quote,
+    an_attempt,
+    an_offer,
+    at,
+    pending,
+)
 
 LIMITS = Limits()
 prices = st.integers(1, 100_000_000)
@@ -201,3 +211,16 @@ def test_no_bill_is_above_its_reservation(
 )
 def test_people_read_dollars(micros: int, text: str) -> None:
     assert usd(micros) == text
+
+
+@pytest.mark.parametrize(
+    ("moves_s", "price"), [(-1, 200_000), (0, 200_000), (30, 200_000), (60, 200_000), (61, SPOT)]
+)
+def test_of_a_price_that_moves_while_it_starts_the_dearer_is_booked(
+    moves_s: int, price: int
+) -> None:
+    """EC2 tells of the launch, and charges from when it runs."""
+    rises = {a_pool(): (a_quote(-9999, SPOT), a_quote(3600 + moves_s, 200_000))}
+    assert billed_price(rises, an_offer(), at(0), 1) == price
+    falls = {a_pool(): (a_quote(-9999, 200_000), a_quote(3600 + moves_s, SPOT))}
+    assert billed_price(falls, an_offer(), at(0), 1) == (SPOT if moves_s <= 0 else 200_000)
