@@ -49,18 +49,32 @@ class Fault:
             and self.zone in (None, call.zone)
             and self.instance_type in (None, call.instance_type)
             and self.market in (None, call.market)
+            and not (call.replays and self.error is not None and self.error.code in _OF_SUPPLY)
         )
+
+
+# EC2 has nothing to give: a token whose instances exist already asks for nothing.
+_OF_SUPPLY = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "SpotMaxPriceTooLow",
+        "MaxSpotInstanceCountExceeded",
+        "VcpuLimitExceeded",
+        "Unsupported",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What a fault can look at."""
+    """What a fault can look at. One that `replays` a launch has its token and its bytes."""
 
     action: str
     region: str
     zone: str | None = None
     instance_type: str | None = None
     market: Market | None = None
+    replays: bool = False
 
 
 def refusal(pool: Pool, market: Market, meaning: Refused, times: int = 1) -> Fault:

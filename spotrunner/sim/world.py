@@ -82,15 +82,16 @@ class World:
         request names one, else per region, until a day after the end of what they launched."""
         self._settle(now)
         zone = zone_named(self.pools, request)
+        scope = (zone.name if zone else request.region, request.client_token or "")
         call = Call(
             action="RunInstances",
             region=request.region,
             zone=zone.name if zone else None,
             instance_type=request.instance_type,
             market=request.market,
+            replays=scope in self._tokens and self._tokens[scope][0] == request,
         )
         lost = self.faults.gate(call, self.now)
-        scope = (zone.name if zone else request.region, request.client_token or "")
         machines = self._launched_with(scope, request)
         if machines is None:
             machines = self._launch(call, request)

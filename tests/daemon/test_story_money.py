@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from spotrunner.core.caps import Bound, Caps
-from spotrunner.core.model import Attempt, CommandVerb, EndReason, Pause
+from spotrunner.core.model import Attempt, CommandVerb, EndReason, Market, Pause, Refused
 from spotrunner.core.money import dearest_usd_micros_hour
 from spotrunner.core.states import JobState
+from spotrunner.sim.faults import Lose
 from spotrunner.sim.trainer import Training
 from tests.daemon.tale import JOB, T0, Tale, a_spec, ended
 
@@ -151,6 +152,17 @@ def test_ec2_no_longer_tells_how_it_ended() -> None:
     assert first.estimated
     assert (first.cost_usd_micros or 0) > tale.billed_usd_micros_of(first.id)
     assert "estimated" in tale.events("ended")[0].why
+
+
+def test_a_launch_that_is_asked_for_again_is_not_refused_what_it_has_got() -> None:
+    """The first answer was lost, and meanwhile the pools are empty: the token tells."""
+    tale = Tale(training=ENDLESS, budget_usd_micros=400_000, regions=("us-east-1",))
+    tale.lose("RunInstances", Lose.AFTER)
+    tale.until(lambda: bool(tale.events("launch-unknown")))
+    for pool in tale.world.pools.offered("us-east-1"):
+        tale.world.refuse(pool, Market.SPOT, Refused.CAPACITY, times=5)
+    tale.until_trains(1)
+    assert len(tale.attempts()) == 1
 
 
 # -- an agent without S3 -----------------------------------------------------------------------
