@@ -16,7 +16,7 @@ import keras
 
 from spotrunner.train.run import Run
 
-STEPS_A_SECOND = 20
+STEPS_A_SECOND = 10
 
 
 class Pace(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
