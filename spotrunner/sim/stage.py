@@ -134,8 +134,9 @@ class Stage:
     # -- the daemon's life ---------------------------------------------------------------------
 
     def start_daemon(self) -> None:
-        """It needs S3 to start; where that is away, it is started again every tick."""
-        self._is_up = True
+        """It needs S3 to start; where that is away, it is started again every tick. Whichever ran
+        before is gone."""
+        self._is_up, self._reconciler = True, None
         self.daemon_clock.restart()
         self.daemon_clock.hear()
         with contextlib.suppress(Unavailable):
