@@ -155,8 +155,9 @@ class Auditor:
             bound = max(figure, min(before.bound, before.committed))
             bill_bound = max(figure, before.bill_bound)
         elif kind not in self._kinds:
-            # Set only now: what was spent under no cap at all is not undone.
-            bound, bill_bound = max(figure, committed), max(figure, billed)
+            # Set only now: what was spent and reserved under no cap at all is not undone.
+            bound = max(figure, committed)
+            bill_bound = max(bound, billed)
         assert committed <= bound, f"{committed} micro-dollars are committed of {bound}: {cap}"
         assert billed <= bill_bound, f"EC2 bills {billed} micro-dollars of {bill_bound}: {cap}"
         self._kinds.add(kind)
