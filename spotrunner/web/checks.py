@@ -23,7 +23,7 @@ from spotrunner.core.money import usd
 from spotrunner.core.purse import Purse
 from spotrunner.core.states import JobState
 from spotrunner.ports import Misconfigured, NotAuthorized, PortError, Site, Unavailable
-from spotrunner.web import caps, pricing, promise, timing
+from spotrunner.web import caps, nights, pricing, promise, timing
 from spotrunner.web.deps import Deps
 from spotrunner.web.sources import measured
 
@@ -73,6 +73,7 @@ class _Check:
             *self._sites(),
             *self._images(),
             *self._data(),
+            *self._window(),
             # first, since it may raise the budget
             *self._deadline(),
             *self._caps(),
@@ -282,6 +283,12 @@ class _Check:
             self._warnings += found.problems
 
     # -- time ----------------------------------------------------------------------------------
+
+    def _window(self) -> Iterator[Problem]:
+        window = self._spec.window
+        if window is not None:
+            short = nights.too_short(window, self._now, self._deps.limits)
+            yield from (short,) if short else ()
 
     def _deadline(self) -> Iterator[Problem]:
         now, limits = self._now, self._deps.limits

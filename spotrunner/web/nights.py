@@ -7,6 +7,7 @@ on the zone and on when the job is submitted (`deadline_at`, `window`).
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from typing import Annotated, Any
 
@@ -19,13 +20,26 @@ from pydantic import (
     field_validator,
 )
 
-from spotrunner.core.windows import Window, clock_min, days_of, next_clock, zone_problem
+from spotrunner.core.located import Problem
+from spotrunner.core.model import Limits
+from spotrunner.core.windows import (
+    NEVER,
+    Window,
+    clock_min,
+    closes_at,
+    days_of,
+    next_clock,
+    opens_at,
+    zone_problem,
+)
 from spotrunner.web import moments
 
 UTC = "UTC"
 MAX_TIME_S = 365 * 86_400
 UNATTENDED_S = (1800, 86_400)
 EVERY_DAY = "mon-sun"
+# What opens once a week opens twice in it: the clock may be changed on one of them.
+_AHEAD = dt.timedelta(days=15)
 
 # 7:05 to 24:00, as YAML 1.1 reads them without quotes: minutes.
 _UNQUOTED = range(60, 24 * 60 + 1)
@@ -174,3 +188,30 @@ def window(file: WindowFile | None, tz: str) -> Window | None:
         tz=file.tz or tz,
         days=days_of(file.days),
     )
+
+
+def too_short(window: Window, now: dt.datetime, limits: Limits) -> Problem | None:
+    """A window in which no start is ever worth its money (core/place): the job would wait for ever.
+    A round sees it open only a moment after it has opened."""
+    longest_s, needs_s = _longest_s(window, now), 2 * limits.changeover_s
+    if longest_s > needs_s:
+        return None
+    return Problem(
+        key="window",
+        message=f"it is open for {moments.duration(longest_s)} at a stretch, and a start needs more"
+        f" than {moments.duration(needs_s)} before it closes: the job would never start",
+        hint="make it longer, or leave it out",
+    )
+
+
+def _longest_s(window: Window, now: dt.datetime) -> float:
+    """The longest stretch that it is open in the next days, a changed clock included."""
+    longest, at = dt.timedelta(), now
+    while at < now + _AHEAD:
+        opens = opens_at(window, at)
+        closes = closes_at(window, opens)
+        assert closes is not None, f"{window} is not open when it opens, at {opens}"
+        if closes == NEVER:
+            return math.inf
+        longest, at = max(longest, closes - opens), closes
+    return longest.total_seconds()

@@ -386,9 +386,52 @@ def test_only_the_open_hours_count_for_a_deadline(api: Api) -> None:
 
 
 def test_a_window_that_hardly_ever_opens_names_no_deadline(api: Api) -> None:
-    window = {"start": "00:00", "stop": "00:01", "days": ["mon"]}
+    window = {"start": "00:00", "stop": "00:11", "days": ["mon"]}
     (error,) = _errors(api, _job(work="30d", deadline="365d", window=window))
     assert error["hint"] == "name a faster type, or add --allow-late"
+
+
+# -- windows too short for a start -------------------------------------------------------------
+# A start needs more than two changeovers of five minutes.
+
+
+@pytest.mark.parametrize(
+    ("stop", "days", "minutes"),
+    [("22:09", ["mon-sun"], 9), ("22:10", ["mon-sun"], 10), ("22:10", ["sat"], 10)],
+)
+def test_a_window_in_which_no_job_would_start_is_refused(
+    api: Api, stop: str, days: list[str], minutes: int
+) -> None:
+    window = {"start": "22:00", "stop": stop, "days": days}
+    (error,) = _errors(api, _job(window=window))
+    assert error == {
+        "key": "window",
+        "message": f"it is open for {minutes}m at a stretch, and a start needs more than 10m before"
+        " it closes: the job would never start",
+        "hint": "make it longer, or leave it out",
+        "line": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "days"),
+    [
+        ("22:00", "22:11", ["mon-sun"]),
+        ("00:00", "24:00", ["mon-sun"]),
+        ("07:55", "08:06", ["sat"]),  # it is open now, for the last six minutes of this week
+    ],
+)
+def test_a_window_that_leaves_time_for_a_start_is_taken(
+    api: Api, start: str, stop: str, days: list[str]
+) -> None:
+    assert _warnings(api, _job(window={"start": start, "stop": stop, "days": days})) == []
+
+
+def test_a_clock_that_is_changed_shortens_one_week_only(api: Api) -> None:
+    """In Berlin 28 March 2027 has no 02:00 to 03:00."""
+    api.clock.advance((dt.datetime(2027, 3, 26, tzinfo=dt.timezone.utc) - START).total_seconds())
+    window = {"start": "01:55", "stop": "02:30", "days": ["sun"], "tz": "Europe/Berlin"}
+    assert _warnings(api, _job(window=window)) == []
 
 
 # -- a price to wait at ------------------------------------------------------------------------
