@@ -21,7 +21,6 @@ from spotrunner.core.market import OVER_BUDGET, start_usd_micros
 from spotrunner.core.model import Attempt, Job, JobSpec, Offer, Pause
 from spotrunner.core.money import usd
 from spotrunner.core.purse import Balance, Purse, Scope
-from spotrunner.core.states import JobState
 from spotrunner.web import errors, nights, promise, timing
 from spotrunner.web.ahead import clock, situation_of
 from spotrunner.web.deps import Deps
@@ -84,9 +83,9 @@ class _Check:
         self._old = job
         self._spec = spec
         self._job = dataclasses.replace(job, spec=spec)
-        if job.pause is Pause.BUDGET:
+        if spec.budget_usd_micros != job.spec.budget_usd_micros:
             # As a round takes it: it may try at once, with the smallest step.
-            self._job = dataclasses.replace(self._job, state=JobState.QUEUED, pause=None)
+            self._job = dataclasses.replace(self._job, extended_at=self._now)
         self._attempts = deps.store.attempts([job.id])
         self._reports = deps.mailbox.reports()
         self._step = committed_step(self._attempts, self._reports)
@@ -171,8 +170,10 @@ class _Check:
         if spec.policy == BY_DEFAULT:
             yield Problem(
                 key="deadline",
-                message=f"its policy {BY_DEFAULT} pays no heed to a deadline",
-                hint=f"only a job that is submitted with one has the policy {BY_DEADLINE}",
+                message=f"its policy {BY_DEFAULT} pays no heed to a deadline, and no job changes its"
+                " policy: nothing is done to keep this one, you are only told if it will be missed",
+                hint="to have it kept, cancel this job and submit it anew with the deadline in its"
+                f" job file (policy {BY_DEADLINE}): that one begins again at step 0",
             )
         if situation.work_left_s is None or situation.left_s is None:
             message = "nobody knows yet how long its work takes: its first steps will tell"

@@ -261,7 +261,9 @@ def test_a_paused_job_needs_a_budget_that_pays_a_first_step(api: Api) -> None:
     # So does a round see it, which knows nothing of this file.
     for budget, kind in ((1_160_000, "placed"), (1_150_000, "paused")):
         spec = dataclasses.replace(job.spec, budget_usd_micros=budget)
-        queued = dataclasses.replace(job, state=JobState.QUEUED, pause=None, spec=spec)
+        queued = dataclasses.replace(
+            job, state=JobState.QUEUED, pause=None, spec=spec, extended_at=at(NOW_S)
+        )
         offer = an_offer(price=526_000, dearest=526_000, market=Market.ON_DEMAND)
         plan = decided(
             a_snapshot(NOW_S, jobs=[queued], attempts=[_spent(1_000_000)], offers=[offer])
@@ -291,7 +293,15 @@ def test_another_cap_that_stops_it_is_named(api: Api) -> None:
 @pytest.mark.parametrize(
     ("policy", "work_s", "text", "words"),
     [
-        ("cheapest", 3600, "6h", ["deadline: its policy cheapest pays no heed to a deadline"]),
+        (
+            "cheapest",
+            3600,
+            "6h",
+            [
+                "deadline: its policy cheapest pays no heed to a deadline, and no job changes its"
+                " policy: nothing is done to keep this one, you are only told if it will be missed"
+            ],
+        ),
         (
             "deadline",
             None,
