@@ -6,6 +6,11 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+# -- limits, in letters and lines: an alert is read on a telephone, and services refuse long ones
+LONGEST_TITLE = 200
+LONGEST_WHY = 800
+LAST_LINES = 5
+
 
 class AlertKind(str, enum.Enum):
     """What an alert is about; the settings leave kinds out by these words."""
@@ -44,19 +49,37 @@ class Alert:
 
 
 def text(alert: Alert) -> str:
-    """What happened, why, what it costs and the command to type, each on its line."""
+    """What happened, why, what it costs and the command to type, in lines of their own."""
     return "\n".join(part for part in (subject(alert), body(alert)) if part)
 
 
 def subject(alert: Alert) -> str:
     """What happened, on one line, for services that show it apart."""
-    return _line(alert.title)
+    return cut(_line(alert.title), LONGEST_TITLE)
 
 
 def body(alert: Alert) -> str:
     """All of the text but what happened."""
-    parts = map(_line, (alert.why, alert.cost, alert.command))
+    parts = (_reason(alert.why), _line(alert.cost), _line(alert.command))
     return "\n".join(part for part in parts if part)
+
+
+def cut(words: str, most: int) -> str:
+    """Their beginning, where they are longer."""
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+
+
+def _reason(why: str) -> str:
+    """Its lines as they are. Of a long log the first, which says what happened, and the last ones,
+    where the error is."""
+    first, *rest = [line for line in map(_line, why.splitlines()) if line] or [""]
+    if not rest:
+        return cut(first, LONGEST_WHY)
+    first, last = cut(first, LONGEST_TITLE), "\n".join(rest[-LAST_LINES:])
+    room = LONGEST_WHY - len(first) - len("\n…\n")
+    if len(last) > room:
+        return f"{first}\n…{last[-room:]}"
+    return f"{first}\n…\n{last}" if len(rest) > LAST_LINES else f"{first}\n{last}"
 
 
 def _line(part: str) -> str:

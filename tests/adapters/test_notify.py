@@ -89,6 +89,32 @@ def test_an_e_mail_keeps_its_lines_and_its_letters() -> None:
     assert message.body.splitlines() == [alert.why, alert.cost, alert.command]
 
 
+def test_a_trainers_log_arrives_short_and_in_its_lines(hook: HookSink) -> None:
+    log = [f"Epoch {n}/50: loss: 0.{n:02}" for n in range(50)]
+    alert = dataclasses.replace(ALERT, why="\n".join(["exit code 1", *log]))
+    with MailSink() as sink:
+        for url in (hook.url, sink.url):
+            ServiceChannel(url).send(alert)
+        messages = (*hook.received, *sink.received)
+    for message in messages:
+        told = ["exit code 1", "…", *log[-5:], alert.cost, alert.command]
+        assert message.body.splitlines() == told
+
+
+def test_what_is_too_long_for_a_service_goes_in_pieces(
+    hook: HookSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = "apprise.plugins.custom_json.NotifyJSON"
+    monkeypatch.setattr(f"{service}.body_maxlen", 160)
+    monkeypatch.setattr(f"{service}.request_rate_per_sec", 0)
+    why = " ".join(f"word{n}" for n in range(60))
+    ServiceChannel(hook.url).send(dataclasses.replace(ALERT, why=why))
+    assert len(hook.received) > 1
+    assert all(len(message.body) <= 160 for message in hook.received)
+    told = " ".join(message.body for message in hook.received)
+    assert told.split() == f"{why} {ALERT.cost} {ALERT.command}".split()
+
+
 def test_a_subject_of_sns_is_short_and_plain(lab: Lab) -> None:
     sink = TopicSink(lab.aws, lab.endpoint.url, REGION)
     alert = dataclasses.replace(ALERT, title="digits 完成\n" + "x" * 120)

@@ -46,6 +46,8 @@ class ServiceChannel:
         # Whoever sends tries again, and has to know when: also where an address says `?retry=3` or,
         # which would make a success of every failure, `?optional=yes`.
         service.retry, service.optional = 0, False
+        # What is longer than a service takes goes in several messages: refused, it would be lost.
+        service.overflow_mode = apprise.OverflowMode.SPLIT
         self._apprise = apprise.Apprise(service, asset=asset, log_level=logging.DEBUG)
         self._masked = masked([url])
         self._lock = threading.Lock()
