@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import zoneinfo
+from dataclasses import dataclass
+from functools import partial
 
 from spotrunner.core.alert import Alert, AlertKind
 from spotrunner.core.draft import Draft
@@ -17,10 +20,10 @@ from spotrunner.core.ledger import entries
 from spotrunner.core.look import look
 from spotrunner.core.model import AlertRules, Attempt, EndReason, Event, Job, Pause
 from spotrunner.core.money import accrued, usd
-from spotrunner.core.purse import Balance, Scope
+from spotrunner.core.purse import Balance, Cap, Scope
 from spotrunner.core.retire import serves
 from spotrunner.core.states import JobState
-from spotrunner.core.windows import local_day, midnight, next_clock
+from spotrunner.core.windows import NEVER, local_day, midnight, next_clock
 
 _DAY = dt.timedelta(days=1)
 # A pace that was measured over less than this tells nothing of the night.
@@ -38,8 +41,8 @@ def _alerts(draft: Draft, rules: AlertRules) -> None:
     for job in list(draft.jobs.values()):
         if not job.state.over:
             _of_waiting(draft, job)
-            _of_caps(draft, job, rules)
             _of_forecast(draft, job)
+    _of_caps(draft, rules)
     _of_strays(draft)
     _of_prices(draft)
     _of_day(draft, rules)
@@ -100,69 +103,111 @@ def _of_waiting(draft: Draft, job: Job) -> None:
     _tell(draft, job, AlertKind.CAPACITY, key, title, why, command)
 
 
-def _of_caps(draft: Draft, job: Job, rules: AlertRules) -> None:
-    for balance in draft.purse(job).balances:
-        if balance.cap.begin is not None and balance.cap.begin > draft.now:
-            continue
-        percent = _crossed(draft, balance, rules)
-        if percent is not None:
-            _tell_cap(draft, job, balance, percent)
+def _of_caps(draft: Draft, rules: AlertRules) -> None:
+    """Of all jobs that this round began with: what one has cost that ends in it is news, too."""
+    caps = (it.cap for job in draft.jobs.values() for it in draft.purse(job).balances)
+    for cap in dict.fromkeys(caps):
+        if cap.begin is None or cap.begin <= draft.now:
+            for reader in _readers(draft, cap):
+                _of_share(draft, draft.books.balance(cap), reader, rules)
     # A cap is never spent to the last cent: what it stops is 100 percent.
     if 100 in rules.percents:
-        _tell_last_steps(draft, job)
+        for event in draft.events:
+            if event.kind == "last-step":
+                _of_last_step(draft, draft.jobs[event.job_id], event)
 
 
-def _crossed(draft: Draft, balance: Balance, rules: AlertRules) -> int | None:
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Whom an alert is for: a job's people, an owner, or those who look after the installation."""
+
+    job_id: str | None = None
+    owner: str = ""
+    channels: tuple[str, ...] = ()
+
+
+def _reader(job: Job) -> _Reader:
+    return _Reader(job_id=job.id, owner=job.spec.owner, channels=job.spec.alerts)
+
+
+def _readers(draft: Draft, cap: Cap) -> list[_Reader]:
+    """A cap that jobs share is the business of none of them alone."""
+    if cap.scope is Scope.JOB:
+        return [_reader(draft.jobs[cap.name])]
+    if cap.scope is Scope.SWEEP:
+        specs = [job.spec for job in draft.jobs.values()]
+        owners = sorted({spec.owner for spec in specs if spec.sweep == cap.name})
+        return [_Reader(owner=owner) for owner in owners]
+    return [_Reader(owner=cap.name)]
+
+
+def _of_share(draft: Draft, balance: Balance, reader: _Reader, rules: AlertRules) -> None:
+    percent = _crossed(draft, balance, reader, rules)
+    if percent is None:
+        return
+    cap = balance.cap
+    title = f"{percent} % of {cap} is spent"
+    if reader.job_id is not None:
+        title = f"{reader.job_id}: {title}"
+    key = _cap_key(cap, reader, percent)
+    command = _cap_command(draft, cap)
+    _send(draft, reader, AlertKind.CAP, key, title, "", command, _left(balance))
+
+
+def _crossed(draft: Draft, balance: Balance, reader: _Reader, rules: AlertRules) -> int | None:
     """The highest share that is spent, unless it or a higher one was told."""
-    spent, cap = balance.accrued_usd_micros, balance.cap.usd_micros
-    crossed = [percent for percent in rules.percents if 100 * spent >= percent * cap]
-    told = [p for p in rules.percents if _cap_key(balance, p) in draft.snapshot.alerted]
+    spent, cap = balance.accrued_usd_micros, balance.cap
+    crossed = [percent for percent in rules.percents if 100 * spent >= percent * cap.usd_micros]
+    told = [p for p in rules.percents if _cap_key(cap, reader, p) in draft.snapshot.alerted]
     return crossed[-1] if crossed and crossed[-1] > max(told, default=0) else None
 
 
-def _cap_key(balance: Balance, percent: int) -> str:
-    cap = balance.cap
-    return f"cap/{cap.scope.value}/{cap.name}/{cap.day or 'all'}/{cap.usd_micros}/{percent}"
+def _cap_key(cap: Cap, reader: _Reader, percent: int | str) -> str:
+    whose = f"{cap.name}/{reader.owner}" if cap.scope is Scope.SWEEP else cap.name
+    return f"cap/{cap.scope.value}/{whose}/{cap.day or 'all'}/{cap.usd_micros}/{percent}"
 
 
-def _tell_cap(draft: Draft, job: Job, balance: Balance, percent: int) -> None:
-    cap = balance.cap
-    cost = (
-        f"{usd(balance.accrued_usd_micros)} spent, {usd(balance.reserved_usd_micros)} reserved,"
-        f" {usd(max(0, balance.left_usd_micros))} left"
-    )
-    command = _cap_command(job, cap.scope.value)
-    title = f"{percent} % of {cap} is spent"
+def _of_last_step(draft: Draft, job: Job, event: Event) -> None:
+    """Once for a figure (and day), however often jobs are launched under what is left of it."""
+    balance = _stopped_by(draft, job, event)
+    if balance is None:
+        key = f"{job.id}/last-step/{local_day(draft.snapshot.caps.tz, draft.now)}"
+        _tell(draft, job, AlertKind.CAP, key, f"{job.id} stops: it cannot be paid", event.why)
+        return
+    cap, command = balance.cap, _cap_command(draft, balance.cap)
+    title = f"{cap} is reached: {job.id} stops"
     if cap.scope is Scope.JOB:
-        title = f"{job.id}: {title}"
-    _tell(draft, job, AlertKind.CAP, _cap_key(balance, percent), title, "", command, cost)
+        title = f"{job.id} stops: its cap is reached"
+    for reader in _readers(draft, cap):
+        key = _cap_key(cap, reader, "last-step")
+        _send(draft, reader, AlertKind.CAP, key, title, event.why, command, _left(balance))
 
 
-def _tell_last_steps(draft: Draft, job: Job) -> None:
-    for event in draft.events:
-        if event.kind == "last-step" and event.job_id == job.id:
-            title = f"{job.id} stops: its cap is reached"
-            command = _cap_command(job, event.data.get("scope"))
-            attempt = draft.attempts[event.subject]
-            key = f"{event.subject}/last-step/{attempt.paid_until.isoformat()}"
-            _tell(draft, job, AlertKind.CAP, key, title, event.why, command)
+def _stopped_by(draft: Draft, job: Job, event: Event) -> Balance | None:
+    """None where it was no cap, but a price that nobody knows."""
+    purse, scope = draft.purse(job), event.data.get("scope")
+    found = [it for it in purse.balances if purse.priced and it.cap.scope.value == scope]
+    return min(found, key=lambda it: it.left_usd_micros, default=None)
 
 
 def _of_forecast(draft: Draft, job: Job) -> None:
     found = forecast_of(draft, job)
     if found is None:
         return
+    clock = partial(_clock, tz=job.spec.tz, now=draft.now)
     if found.cap is not None and found.cap_at is not None:
-        title = f"{job.id} will reach its cap at {_clock(found.cap_at)}"
+        title = f"{job.id} will reach its cap at {clock(found.cap_at)}"
         why = f"{found.cap} ends with {100 * (found.cap_progress or 0):.0f} % done"
-        command = _cap_command(job, found.cap.scope.value)
+        command = _cap_command(draft, found.cap)
         day = found.cap.day or "all"
         key = f"{job.id}/forecast/{found.cap.scope.value}/{day}/{found.cap.usd_micros}"
         _tell(draft, job, AlertKind.FORECAST, key, title, why, command)
     deadline_at = job.spec.deadline_at
     if deadline_at is not None and found.done_at > deadline_at:
-        title = f"{job.id} will miss its deadline, {_clock(deadline_at)}"
-        why = f"at its pace it will be done at {_clock(found.done_at)}"
+        title = f"{job.id} will miss its deadline, {clock(deadline_at)}"
+        why = "at its pace it will never be done"
+        if found.done_at < NEVER:
+            why = f"at its pace it will be done at {clock(found.done_at)}"
         command = f"spotrunner extend {job.id} --deadline TIME"
         key = f"{job.id}/late/{deadline_at.isoformat()}"
         _tell(draft, job, AlertKind.DEADLINE, key, title, why, command)
@@ -262,36 +307,36 @@ def _tell(
     title: str,
     why: str,
     command: str = "",
-    cost: str = "",
 ) -> None:
-    draft.alert(
-        Alert(
-            key=key,
-            at=draft.now,
-            kind=kind,
-            job_id=job.id,
-            owner=job.spec.owner,
-            channels=job.spec.alerts,
-            title=title,
-            why=why,
-            cost=cost or _cost(draft, job),
-            command=command or _command(draft, job),
-        )
-    )
+    command = command or _command(draft, job)
+    _send(draft, _reader(job), kind, key, title, why, command, _cost(draft, job))
 
 
 def _announce(
     draft: Draft, kind: AlertKind, key: str, title: str, why: str, command: str, cost: str = ""
 ) -> None:
     """What is of no job: for whoever looks after the installation."""
+    _send(draft, _Reader(), kind, key, title, why, command, cost)
+
+
+def _send(
+    draft: Draft,
+    reader: _Reader,
+    kind: AlertKind,
+    key: str,
+    title: str,
+    why: str,
+    command: str,
+    cost: str,
+) -> None:
     draft.alert(
         Alert(
             key=key,
             at=draft.now,
             kind=kind,
-            job_id=None,
-            owner="",
-            channels=(),
+            job_id=reader.job_id,
+            owner=reader.owner,
+            channels=reader.channels,
             title=title,
             why=why,
             cost=cost,
@@ -306,17 +351,27 @@ def _cost(draft: Draft, job: Job) -> str:
     return f"{spent} so far" + (f" of {usd(budget)}" if budget is not None else "")
 
 
-def _cap_command(job: Job, scope: object) -> str:
+def _left(balance: Balance) -> str:
+    return (
+        f"{usd(balance.accrued_usd_micros)} spent, {usd(balance.reserved_usd_micros)} reserved,"
+        f" {usd(max(0, balance.left_usd_micros))} left"
+    )
+
+
+def _cap_command(draft: Draft, cap: Cap) -> str:
     """What bounds other jobs too is not raised with one of them."""
-    if scope == Scope.JOB.value:
-        return f"spotrunner extend {job.id} --budget USD"
-    return "spotrunner budget"
+    if cap.scope is not Scope.JOB:
+        return "spotrunner budget"
+    is_over = draft.jobs[cap.name].state.over
+    return (
+        f"spotrunner show {cap.name}" if is_over else f"spotrunner extend {cap.name} --budget USD"
+    )
 
 
 def _command(draft: Draft, job: Job) -> str:
     if job.state is JobState.PAUSED and job.pause is Pause.BUDGET:
         tightest = draft.purse(job).tightest
-        return _cap_command(job, tightest.cap.scope.value if tightest else None)
+        return _cap_command(draft, tightest.cap) if tightest else "spotrunner budget"
     if job.state is JobState.PAUSED and job.pause is Pause.USER:
         return f"spotrunner resume {job.id}"
     if job.state is JobState.FAILED:
@@ -324,8 +379,12 @@ def _command(draft: Draft, job: Job) -> str:
     return f"spotrunner show {job.id}" if job.state.over else f"spotrunner explain {job.id}"
 
 
-def _clock(at: dt.datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+def _clock(at: dt.datetime, tz: str, now: dt.datetime) -> str:
+    """As its reader's clock shows it; the date where it is another than now."""
+    zone = zoneinfo.ZoneInfo(tz)
+    local = at.astimezone(zone)
+    day = "" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d} "
+    return f"{day}{local:%H:%M} " + ("UTC" if tz == "UTC" else f"({tz})")
 
 
 def _s(seconds: int) -> dt.timedelta:

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.model import Attempt, Job, Phase
+from spotrunner.core.model import Attempt, EndReason, Job, Phase
 from spotrunner.core.money import (
     HOUR_S,
     bill_end,
@@ -30,8 +30,21 @@ _AT_WORK = (Phase.BOOT, Phase.FETCH, Phase.READY, Phase.RESTORE, Phase.TRAIN)
 
 def keep(draft: Draft) -> None:
     for attempt in draft.live():
-        if _is_due(draft, attempt) and _has_evidence(draft, attempt):
+        if _is_overdrawn(draft, attempt):
+            why = "its checkpoints to another region cost more than its budget pays"
+            draft.wind_down(attempt, EndReason.BUDGET, why, why)
+        elif _is_due(draft, attempt) and _has_evidence(draft, attempt):
             _extend(draft, attempt)
+
+
+def _is_overdrawn(draft: Draft, attempt: Attempt) -> bool:
+    """Its traffic is beyond what was reserved, and so is what its caps hold: no further lump."""
+    if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
+        return False
+    if attempt.traffic_usd_micros <= attempt.traffic_reserved_usd_micros:
+        return False
+    left = draft.purse(draft.jobs[attempt.job_id]).left_usd_micros
+    return left is not None and left < 0
 
 
 def _is_due(draft: Draft, attempt: Attempt) -> bool:

@@ -18,6 +18,7 @@ from spotrunner.core.market import (
 )
 from spotrunner.core.model import (
     Attempt,
+    EndReason,
     Job,
     JobSpec,
     Limits,
@@ -92,8 +93,8 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
         return _valued(each, job, outlook, speed, work_left_s, changeover_s, catch_up, runs)
 
     least_s = limits.boot_allowance_s
-    if job.pause is Pause.BUDGET:
-        # What the caps stopped starts again only for more than a boot's worth.
+    if _was_stopped_by_budget(job, progress.attempts):
+        # It starts again only for more than a boot's worth.
         least_s = max(least_s, int(changeover_s) + limits.step_s)
     paid = (within_budget(each, spec, progress.purse, now, limits, least_s) for each in offered)
     found = [valued(each) for each in paid]
@@ -113,6 +114,17 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
         together=together([each.sight for each in found if each.is_spot]),
         hazards=outlook.hazards,
     )
+
+
+def _was_stopped_by_budget(job: Job, attempts: Sequence[Attempt]) -> bool:
+    """And the user has not said since then that it may cost something else."""
+    launched = [it for it in attempts if it.launched_at is not None]
+    last = launched[-1] if launched else None
+    stopped = last is not None and EndReason.BUDGET in (last.end_reason, last.ending)
+    if job.pause is not Pause.BUDGET and not stopped:
+        return False
+    stopped_at = last.ended_at or last.ending_at if last is not None else None
+    return job.extended_at is None or (stopped_at is not None and job.extended_at < stopped_at)
 
 
 # -- time --------------------------------------------------------------------------------------

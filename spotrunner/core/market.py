@@ -155,15 +155,18 @@ def start_payment(
         wanted_s=wanted_s,
         usd_micros_hour=rate_usd_micros_hour(spec, offer),
         launched_at=early,
-        moved_usd_micros=move_usd_micros(spec, offer.pool.region),
+        moved_usd_micros=move_usd_micros(spec, offer.pool.region)
+        + far_usd_micros(spec, offer.pool.region, limits),
         late_s=start_late_s(limits),
     )
 
 
 def start_usd_micros(spec: JobSpec, offer: Offer, limits: Limits) -> int:
-    """What a cap has to leave for a launch on this offer: a boot, and bringing the data."""
+    """What a cap has to leave for a launch on this offer: a boot, and bringing what it needs."""
+    region = offer.pool.region
     boot = -(-rate_usd_micros_hour(spec, offer) * start_s(limits) // HOUR_S)
-    return boot + move_usd_micros(spec, offer.pool.region) + ROUNDED_USD_MICROS
+    moved = move_usd_micros(spec, region) + far_usd_micros(spec, region, limits)
+    return boot + moved + ROUNDED_USD_MICROS
 
 
 def within_budget(
@@ -187,8 +190,18 @@ def within_budget(
 def move_usd_micros(spec: JobSpec, region: str) -> int:
     """What a launch in `region` pays to bring the job's data there. Data whose size or region is
     not known counts as near."""
-    far = (data.bytes or 0 for data in spec.data if data.region not in (None, region))
-    return transfer_usd_micros(sum(far))
+    return sum(
+        transfer_usd_micros(data.bytes or 0, data.region)
+        for data in spec.data
+        if data.region not in (None, region)
+    )
+
+
+def far_usd_micros(spec: JobSpec, region: str, limits: Limits) -> int:
+    """What a launch reserves for checkpoints between `region` and the job's home."""
+    if spec.home_region in ("", region):
+        return 0
+    return transfer_usd_micros(limits.far_bytes, spec.home_region, region)
 
 
 def expected(

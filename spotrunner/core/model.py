@@ -133,6 +133,8 @@ class JobSpec:
     # jobs of one sweep share its cap: the one that the newest of them names
     sweep: str = ""
     sweep_budget_usd_micros: int | None = None
+    # where its checkpoints lie; "" while nobody has said so
+    home_region: str = ""
     # -- nights (core/pause)
     tz: str = "UTC"  # in which its user tells times
     window: Window | None = None
@@ -169,6 +171,8 @@ class Job:
     watched_until: dt.datetime | None = None
     # Since when it has wanted an instance and had none.
     waits_since: dt.datetime | None = None
+    # When the user gave it another budget last.
+    extended_at: dt.datetime | None = None
 
 
 class EndReason(str, enum.Enum):
@@ -513,6 +517,9 @@ class Limits:
     boot_allowance_s: int = 900
     # user-data starts its timer a little after EC2 starts the bill: reserved on top of a launch
     boot_slack_s: int = 120
+    # what a launch far from the home bucket reserves for its restore and its first checkpoints,
+    # while nobody has seen how large they are
+    far_bytes: int = 4_000_000_000
     # how far our clock may be ahead of EC2's, which tells the time of a launch in whole seconds
     clock_s: int = 5
     # -- evidence: what we must have heard before we pay on or believe a death

@@ -22,7 +22,8 @@ Reason = tuple[Pause, str]
 
 def pause(draft: Draft) -> None:
     for job in list(draft.jobs.values()):
-        if job.state.over:
+        # What its budget has paused does not run, whatever else keeps it from that.
+        if job.state.over or job.pause is Pause.BUDGET:
             continue
         reason = _by_user(job) or _by_window(draft, job) or _by_price(draft, job)
         if reason is not None:

@@ -17,6 +17,7 @@ from spotrunner.core.keep import window_end
 from spotrunner.core.look import changeover, is_same_place, look
 from spotrunner.core.market import (
     OVER_BUDGET,
+    far_usd_micros,
     first_step_s,
     move_usd_micros,
     start_payment,
@@ -37,6 +38,7 @@ from spotrunner.core.purse import Payment
 from spotrunner.core.retire import serves, stands_still
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState, JobState, advance
+from spotrunner.core.windows import is_open
 
 
 def place(draft: Draft, policies: Policies) -> None:
@@ -96,6 +98,8 @@ def _send_again(draft: Draft, attempt: Attempt) -> None:
 
 
 def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
+    if job.spec.window is not None and not is_open(job.spec.window, draft.now):
+        return  # it has used up its budget besides, and is paused by that
     if not _may_start(draft, job):
         _wait(draft, job, "HEAD or the mail cannot be read now, so nothing new may start")
         return
@@ -164,8 +168,9 @@ def _leave(draft: Draft, job: Job, policy: Policy, attempt: Attempt) -> None:
         why = f"the price in {attempt.offer.pool} is above pause_above; {choice.why}"
         _launch(draft, job, choice.take.offer, why)
     else:
-        halt(draft, job, Pause.PRICE, f"{attempt.offer.pool} is above pause_above; {choice.why}")
-        draft.wind_down(attempt, EndReason.PAUSED, "the job is paused: its price is too high")
+        # Something below the limit is to be had, or the job would be paused: it waits for that.
+        why = f"the price in {attempt.offer.pool} is above pause_above; {choice.why}"
+        draft.wind_down(attempt, EndReason.MOVED, why)
 
 
 def _rescue_job(draft: Draft, job: Job, policies: Policies, attempt: Attempt) -> None:
@@ -199,6 +204,7 @@ def _launch(draft: Draft, job: Job, offer: Offer, why: str) -> None:
         replaces=_predecessor(draft, job),
         extras_usd_micros_hour=extras_usd_micros_hour(region, job.spec.disk_gib),
         transfer_usd_micros=move_usd_micros(job.spec, region),
+        traffic_reserved_usd_micros=far_usd_micros(job.spec, region, draft.limits),
     )
     active = advance(job, JobState.ACTIVE, pause=None, reason="")
     if job.state is JobState.PAUSED:
@@ -268,6 +274,6 @@ def _pause_on_budget(draft: Draft, job: Job, offer: Offer) -> None:
 
 
 def _wait(draft: Draft, job: Job, why: str) -> None:
-    """Say why nothing is placed, once for each reason."""
-    if job.reason != why:
+    """Say why nothing is placed, once for each reason. What is paused has a better one."""
+    if job.reason != why and job.state is not JobState.PAUSED:
         draft.mark(dataclasses.replace(job, reason=why), "waiting", why)

@@ -107,7 +107,12 @@ def _grace_s(ending: EndReason, limits: Limits) -> int:
         return 0
     if ending is EndReason.ORPHANED:
         return limits.orphan_stop_s
-    has_steps = ending in (EndReason.CANCELLED, EndReason.MOVED, EndReason.PAUSED)
+    has_steps = ending in (
+        EndReason.CANCELLED,
+        EndReason.MOVED,
+        EndReason.PAUSED,
+        EndReason.BUDGET,
+    )
     return limits.stop_s if has_steps else limits.done_s
 
 

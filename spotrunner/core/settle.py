@@ -36,7 +36,7 @@ from spotrunner.core.money import (
     is_free,
     usd,
 )
-from spotrunner.core.retire import is_moved, unpaid_reason
+from spotrunner.core.retire import is_moved, serves, unpaid_reason
 from spotrunner.core.speed import is_warm
 from spotrunner.core.states import AttemptState, JobState, advance
 
@@ -57,6 +57,7 @@ _LAST_WORDS = {
 def settle(draft: Draft) -> None:
     _obey_users(draft)
     _agree_on_sweeps(draft)
+    _know_homes(draft)
     for attempt in draft.live():
         _settle_attempt(draft, attempt.id)
     for job in list(draft.jobs.values()):
@@ -94,7 +95,10 @@ def _pause(draft: Draft, job: Job, _: Command) -> None:
 def _resume(draft: Draft, job: Job, _: Command) -> None:
     """What pauses a job by itself lets it go on by itself: only the user's own pause ends here."""
     if job.state is JobState.PAUSED and job.pause is Pause.USER:
-        resumed = advance(job, JobState.QUEUED, pause=None, reason="")
+        # Paused and resumed within one round, nothing of it has stopped.
+        trains = any(serves(draft, attempt) for attempt in draft.live(job.id))
+        state = JobState.ACTIVE if trains else JobState.QUEUED
+        resumed = advance(job, state, pause=None, reason="")
         draft.mark(resumed, "resumed", "the user wants it to go on")
 
 
@@ -108,9 +112,8 @@ def _extend(draft: Draft, job: Job, command: Command) -> None:
     if command.deadline_at is not None:
         spec = dataclasses.replace(spec, deadline_at=command.deadline_at)
         told.append(f"its deadline is {command.deadline_at:%Y-%m-%d %H:%M} UTC")
-    job = dataclasses.replace(job, spec=spec)
-    if job.pause is Pause.BUDGET:
-        job = advance(job, JobState.QUEUED, pause=None, reason="")
+    extended_at = draft.now if command.budget_usd_micros is not None else job.extended_at
+    job = dataclasses.replace(job, spec=spec, extended_at=extended_at)
     draft.mark(job, "changed", "the user changed it: " + ", ".join(told))
 
 
@@ -121,6 +124,15 @@ _OBEYED = {
     CommandVerb.RESUME: _resume,
     CommandVerb.EXTEND: _extend,
 }
+
+
+def _know_homes(draft: Draft) -> None:
+    """Jobs are submitted without; what is far from home costs by the byte."""
+    home_region = draft.snapshot.home_region
+    for job in list(draft.jobs.values()):
+        if home_region and not job.spec.home_region and not job.state.over:
+            spec = dataclasses.replace(job.spec, home_region=home_region)
+            draft.update(dataclasses.replace(job, spec=spec))
 
 
 def _agree_on_sweeps(draft: Draft) -> None:
@@ -244,10 +256,10 @@ def _follow_pace(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
 
 def _follow_traffic(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     """Checkpoints to and from a home bucket in another region cost by the byte."""
-    home, region = draft.snapshot.home_region, attempt.offer.pool.region
+    home, region = draft.jobs[attempt.job_id].spec.home_region, attempt.offer.pool.region
     if report.moved_bytes is None or home in ("", region):
         return attempt
-    cost = transfer_usd_micros(report.moved_bytes)
+    cost = transfer_usd_micros(report.moved_bytes, home, region)
     if cost > attempt.traffic_usd_micros:
         attempt = dataclasses.replace(attempt, traffic_usd_micros=cost)
         draft.update(attempt)

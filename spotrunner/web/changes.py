@@ -170,8 +170,9 @@ class _Check:
         if spec.policy == BY_DEFAULT:
             yield Problem(
                 key="deadline",
-                message=f"its policy {BY_DEFAULT} pays no heed to a deadline, and no job changes its"
-                " policy: nothing is done to keep this one, you are only told if it will be missed",
+                message=f"its policy {BY_DEFAULT} pays no heed to a deadline, and no job changes"
+                " its policy: nothing is done to keep this one, you are only told if it will be"
+                " missed",
                 hint="to have it kept, cancel this job and submit it anew with the deadline in its"
                 f" job file (policy {BY_DEADLINE}): that one begins again at step 0",
             )

@@ -54,6 +54,7 @@ SPEC = JobSpec(
     owner="alice",
     sweep="night",
     sweep_budget_usd_micros=50_000_000,
+    home_region="us-east-1",
     window=Window(start_min=1320, stop_min=420, tz="Asia/Shanghai", days=(0, 1, 2, 3, 4)),
     price_limit=PriceLimit(
         after_s=600,

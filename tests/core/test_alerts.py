@@ -23,6 +23,7 @@ from spotrunner.core.model import (
 )
 from spotrunner.core.plan import Plan
 from spotrunner.core.states import AttemptState, JobState
+from spotrunner.core.windows import Window
 from tests.build import (
     JOB,
     ON_DEMAND,
@@ -283,6 +284,44 @@ def test_a_shared_cap_is_told_once_for_all_its_jobs() -> None:
     assert alert.key == "cap/owner/alice/2026-11-01/100000/80"
     assert alert.title == "80 % of alice's budget of 0.1000 USD on 2026-11-01 is spent"
     assert alert.command == "spotrunner budget"
+    assert (alert.job_id, alert.owner, alert.channels) == (None, "alice", ())
+
+
+def test_the_cap_of_the_installation_is_told_to_who_looks_after_it() -> None:
+    caps = Caps(installation=Bound(total_usd_micros=100_000))
+    found = told(spending(0, jobs=[owned()], caps=caps))
+    (alert,) = [alert for alert in found if alert.key == "cap/installation//all/100000/80"]
+    assert (alert.job_id, alert.owner, alert.channels) == (None, "", ())
+
+
+def test_the_cap_of_a_sweep_is_told_to_each_owner_in_it() -> None:
+    sweep = {"sweep": "lr", "sweep_budget_usd_micros": 100_000}
+    jobs = [owned(**sweep), owned(id=OTHER, **sweep), owned(id="third-0000", owner="bob", **sweep)]
+    found = [a for a in told(spending(0, jobs=jobs)) if a.key.startswith("cap/sweep")]
+    assert [(alert.key, alert.owner) for alert in found] == [
+        (f"cap/sweep/lr/{owner}/all/100000/80", owner) for owner in ("alice", "bob")
+    ]
+    assert {(alert.job_id, alert.channels) for alert in found} == {(None, ())}
+    heard = frozenset({found[0].key})
+    later = told(spending(0, jobs=jobs, alerted=heard))
+    assert [a.owner for a in later if a.key.startswith("cap/sweep")] == ["bob"]
+
+
+def test_what_the_last_job_spent_is_told_though_it_ends_in_this_round() -> None:
+    caps = Caps(each_owner=Bound(total_usd_micros=100_000))
+    snapshot = spending(100_000, caps=caps, head=a_head(500, done="outputs"))
+    plan = decided(snapshot)
+    assert [job.state for job in plan.jobs] == [JobState.SUCCEEDED]
+    by_key = {alert.key: alert for alert in plan.alerts}
+    assert "cap/owner/alice/all/100000/80" in by_key
+    assert by_key[f"cap/job/{JOB}/all/100000/80"].command == f"spotrunner show {JOB}"
+
+
+def test_what_a_job_that_was_over_still_costs_is_told() -> None:
+    """An instance of it turned up in the listings."""
+    over = owned(JobState.CANCELLED, budget_usd_micros=100_000)
+    found = told(spending(0, jobs=[over]))
+    assert f"cap/job/{JOB}/all/100000/80" in {alert.key for alert in found}
 
 
 def test_a_days_cap_is_told_again_on_the_next_day() -> None:
@@ -317,7 +356,32 @@ def test_the_last_step_is_the_whole_cap(percents: tuple[int, ...], said: bool) -
         assert alert.title == f"{JOB} stops: its cap is reached"
         assert "pays no further step" in alert.why
         assert alert.command == f"spotrunner extend {JOB} --budget USD"
-        assert alert.key == f"{ID}/last-step/2026-11-01T12:30:00+00:00"
+        assert alert.key == f"cap/job/{JOB}/all/300000/last-step"
+        assert alert.cost.endswith(" left")
+
+
+def test_a_job_that_is_launched_again_at_its_cap_does_not_tell_it_again() -> None:
+    first = a_running_snapshot(900, jobs=[owned(budget_usd_micros=300_000)])
+    (said,) = [alert for alert in told(first) if "last-step" in alert.key]
+    again = a_running_snapshot(
+        900,
+        jobs=first.jobs,
+        attempt=an_attempt(2),
+        attempts=[an_attempt(1, AttemptState.ENDED), an_attempt(2)],
+    )
+    assert [alert.key for alert in told(again) if "last-step" in alert.key] == [said.key]
+    assert not told(dataclasses.replace(again, alerted=frozenset({said.key})))
+    raised = a_running_snapshot(900, jobs=[owned(budget_usd_micros=300_001)])
+    (other,) = [alert for alert in told(raised) if "last-step" in alert.key]
+    assert other.key != said.key
+
+
+def test_a_job_without_a_known_price_is_not_told_to_raise_its_cap() -> None:
+    unpriced = an_attempt(offer=dataclasses.replace(an_offer(), dearest_usd_micros_hour=0))
+    found = told(a_running_snapshot(900, jobs=[owned()], attempt=unpriced))
+    assert [alert.title for alert in found] == [f"{JOB} stops: it cannot be paid"]
+    assert found[0].key == f"{JOB}/last-step/2026-11-01"
+    assert found[0].command == f"spotrunner explain {JOB}"
 
 
 def test_where_a_shared_cap_stops_it_the_jobs_own_is_not_to_be_raised() -> None:
@@ -325,6 +389,8 @@ def test_where_a_shared_cap_stops_it_the_jobs_own_is_not_to_be_raised() -> None:
     snapshot = a_running_snapshot(900, jobs=[owned()], caps=caps)
     (alert,) = [alert for alert in told(snapshot) if "last-step" in alert.key]
     assert alert.command == "spotrunner budget"
+    assert alert.title == f"alice's budget of 0.3000 USD is reached: {JOB} stops"
+    assert (alert.job_id, alert.owner, alert.channels) == (None, "alice", ())
 
 
 # -- forecasts ---------------------------------------------------------------------------------
@@ -336,8 +402,11 @@ def paced(now_s: float = 720, *, budget: int = 5_000_000, **changes: Any) -> Sna
         "budget_usd_micros": budget,
         "deadline_at": changes.pop("deadline_at", None),
         "owner": "alice",
+        "tz": changes.pop("tz", "UTC"),
+        "window": changes.pop("window", None),
     }
-    report = a_report(ID, now_s - 10, step=600, total_steps=36_000, steps_per_s=1.0)
+    steps = changes.pop("steps", 36_000)
+    report = a_report(ID, now_s - 10, step=600, total_steps=steps, steps_per_s=1.0)
     return a_running_snapshot(
         now_s, jobs=[a_job(spec=a_spec(**spec))], reports=(report,), head=a_head(600), **changes
     )
@@ -347,7 +416,7 @@ def test_a_cap_that_will_stop_it_is_foretold() -> None:
     """1 USD and 35,400 s to go, at 0.176112 USD an hour."""
     alert = only(paced(budget=1_000_000), AlertKind.FORECAST)
     # 0.031734 are spent, 0.135528 are for the last step: 0.832738 pay 17,022 s.
-    assert alert.title == f"{JOB} will reach its cap at 2026-11-01 16:55 UTC"
+    assert alert.title == f"{JOB} will reach its cap at 16:55 UTC"
     assert alert.why == "the budget of 1.00 USD ends with 49 % done"
     assert alert.command == f"spotrunner extend {JOB} --budget USD"
     assert alert.key == f"{JOB}/forecast/job/all/1000000"
@@ -384,12 +453,29 @@ def test_a_deadline_that_will_be_missed_is_foretold_once_for_each() -> None:
     """It will be done at 720 + 35,400 s, at 22:02 UTC."""
     late, done = at(720 + 35_399), at(720 + 35_400)
     alert = only(paced(deadline_at=late), AlertKind.DEADLINE)
-    assert alert.title == f"{JOB} will miss its deadline, 2026-11-01 22:01 UTC"
-    assert alert.why == "at its pace it will be done at 2026-11-01 22:02 UTC"
+    assert alert.title == f"{JOB} will miss its deadline, 22:01 UTC"
+    assert alert.why == "at its pace it will be done at 22:02 UTC"
     assert alert.command == f"spotrunner extend {JOB} --deadline TIME"
     assert alert.key == f"{JOB}/late/{late.isoformat()}"
     found = told(paced(deadline_at=done))
     assert not [alert for alert in found if alert.kind is AlertKind.DEADLINE]
+
+
+def test_times_are_told_in_the_jobs_zone() -> None:
+    """A quarter past eight in the evening there: what comes after midnight has its date."""
+    found = told(paced(deadline_at=at(3 * 3600), tz="Asia/Shanghai"))
+    (alert,) = [alert for alert in found if alert.kind is AlertKind.DEADLINE]
+    assert alert.title == f"{JOB} will miss its deadline, 23:00 (Asia/Shanghai)"
+    assert alert.why == "at its pace it will be done at 2026-11-02 06:02 (Asia/Shanghai)"
+    alert = only(paced(budget=1_000_000, tz="Asia/Shanghai"), AlertKind.FORECAST)
+    assert alert.title == f"{JOB} will reach its cap at 2026-11-02 00:55 (Asia/Shanghai)"
+
+
+def test_what_will_never_be_done_is_told_without_a_time() -> None:
+    window = Window(start_min=720, stop_min=780, tz="UTC", days=(6,))
+    snapshot = paced(deadline_at=at(3 * 3600), tz="Asia/Shanghai", window=window, steps=10**9)
+    alert = only(snapshot, AlertKind.DEADLINE)
+    assert alert.why == "at its pace it will never be done"
 
 
 # -- no capacity -------------------------------------------------------------------------------

@@ -31,11 +31,25 @@ def test_a_region_that_nobody_knows_is_as_dear_as_the_dearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moved_bytes", "usd_micros"),
-    [(0, 0), (1, 1), (50_000, 1), (50_001, 2), (10**9, 20_000), (40 * 10**9, 800_000)],
+    ("moved_bytes", "senders", "usd_micros"),
+    [
+        (0, ["us-east-1"], 0),
+        (1, ["us-east-1"], 1),
+        (50_000, ["us-east-1"], 1),
+        (50_001, ["us-east-1"], 2),
+        (10**9, ["eu-west-1"], 20_000),
+        (40 * 10**9, ["us-west-2"], 800_000),
+        # by the region that sends; both ways, by the dearer of the two
+        (10**9, ["ap-northeast-1"], 90_000),
+        (10**9, ["us-east-1", "ap-southeast-2"], 98_000),
+        # of a region that nobody knows, the dearest
+        (10**9, ["us-east-1", "xx-north-9"], 147_000),
+    ],
 )
-def test_bytes_between_regions_cost_two_cents_a_gigabyte(moved_bytes: int, usd_micros: int) -> None:
-    assert transfer_usd_micros(moved_bytes) == usd_micros
+def test_bytes_between_regions_cost_by_the_region_that_sends(
+    moved_bytes: int, senders: list[str], usd_micros: int
+) -> None:
+    assert transfer_usd_micros(moved_bytes, *senders) == usd_micros
 
 
 @given(gib=st.integers(1, 20_000), more=st.integers(1, 1_000))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spotrunner.core.draft import Draft
+from spotrunner.core.market import rate_usd_micros_hour
 from spotrunner.core.model import (
     CommandVerb,
     EndReason,
@@ -161,8 +162,40 @@ def test_a_job_that_is_extended_by_too_little_is_paused_again_with_the_number() 
     snapshot = a_snapshot(jobs=[job], commands=(told,), offers=[an_offer()])
     plan = decided(snapshot)
     assert not plan.launches
-    assert kinds(plan) == ["changed", "paused"]
+    assert kinds(plan) == ["changed"]
     assert "needs 0.1536 USD in reserve" in job_after(plan, snapshot).reason
+
+
+def test_a_job_that_is_extended_by_enough_is_told_to_go_on() -> None:
+    spent = an_attempt(1, AttemptState.ENDED, end_reason=EndReason.BUDGET, ended_at=at(500))
+    job = standing(Pause.BUDGET, budget=100_000)
+    told = a_command(CommandVerb.EXTEND, budget_usd_micros=200_000)
+    snapshot = a_snapshot(600, jobs=[job], attempts=[spent], commands=(told,), offers=[an_offer()])
+    assert kinds(decided(snapshot)) == ["changed", "resumed", "placed"]
+
+
+@pytest.mark.parametrize(("extended_s", "starts"), [(None, False), (400, False), (500, True)])
+def test_what_the_budget_stopped_starts_again_for_more_than_a_boots_worth(
+    extended_s: float | None, starts: bool
+) -> None:
+    """A changeover of 115 s and a step of 1800 s, though the job has not been paused yet; unless
+    its user has said since that it may cost more."""
+    spent = an_attempt(
+        1, AttemptState.ENDED, sent_s=5, end_reason=EndReason.BUDGET, ended_at=at(500)
+    )
+    enough = rate_usd_micros_hour(a_spec(), an_offer()) * (120 + 1800 + 115 + 10) // 3600
+    for budget, expected in ((enough, True), (enough * 8 // 10, starts)):
+        job = a_job(budget=budget, extended_at=None if extended_s is None else at(extended_s))
+        plan = decided(a_snapshot(600, jobs=[job], attempts=[spent], offers=[an_offer()]))
+        assert bool(plan.launches) is expected
+
+
+def test_paused_and_resumed_within_one_round_it_has_never_stopped() -> None:
+    wishes = (a_command(CommandVerb.PAUSE), a_command(CommandVerb.RESUME, id=2))
+    snapshot = a_running_snapshot(commands=wishes)
+    plan = decided(snapshot)
+    assert job_after(plan, snapshot).state is JobState.ACTIVE
+    assert attempt_after(plan, snapshot).state is AttemptState.RUNNING
 
 
 def test_what_stands_still_is_not_paid_on_nor_sent_again() -> None:
@@ -464,7 +497,8 @@ def a_shut_and_dear(pause: Pause | None = None) -> Snapshot:
         (Pause.USER, Pause.USER),
         (None, Pause.WINDOW),
         (Pause.PRICE, Pause.WINDOW),
-        (Pause.BUDGET, Pause.WINDOW),
+        # it does not run, whatever else keeps it from that
+        (Pause.BUDGET, Pause.BUDGET),
     ],
 )
 def test_the_users_word_is_before_the_window_and_that_before_the_price(

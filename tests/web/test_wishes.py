@@ -31,6 +31,7 @@ from tests.build import (
     a_spec,
     an_attempt,
     an_offer,
+    at,
     decided,
     kinds,
 )
