@@ -378,7 +378,7 @@ def test_a_job_that_is_launched_again_at_its_cap_does_not_tell_it_again() -> Non
 
 def test_a_job_without_a_known_price_is_not_told_to_raise_its_cap() -> None:
     unpriced = an_attempt(offer=dataclasses.replace(an_offer(), dearest_usd_micros_hour=0))
-    found = told(a_running_snapshot(900, jobs=[owned()], attempt=unpriced))
+    found = told(a_running_snapshot(900, jobs=[owned()], attempt=unpriced, offers=()))
     assert [alert.title for alert in found] == [f"{JOB} stops: it cannot be paid"]
     assert found[0].key == f"{JOB}/last-step/2026-11-01"
     assert found[0].command == f"spotrunner explain {JOB}"
