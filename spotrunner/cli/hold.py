@@ -6,6 +6,9 @@ import typer
 
 from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
+# The daemon answers when a round is over, or after two minutes without.
+_ANSWER_S = 150
+
 
 def hold(
     for_: Annotated[
@@ -19,7 +22,8 @@ def hold(
 ) -> None:
     """Launch nothing for a while, and pay ahead for what runs, within its caps.
 
-    For an upgrade, or a control host that is to be restarted: what runs goes on without it.
+    For an upgrade, or a control host that is to be restarted: what runs goes on without it. It
+    answers once a round has paid, and names the jobs that are not paid through the hold.
     """
     from spotrunner.cli.api import find
     from spotrunner.cli.failure import BadInput
@@ -29,7 +33,10 @@ def hold(
         raise BadInput("--off ends a hold, and --for begins one: give one of them")
     api = find(api_file)
     for_s = _seconds(for_ or "1h")
-    answer = api.delete("/v1/hold") if off else api.post("/v1/hold", {"for_s": for_s})
+    if off:
+        answer = api.delete("/v1/hold")
+    else:
+        answer = api.post("/v1/hold", {"for_s": for_s}, timeout_s=_ANSWER_S)
     if output is Output.JSON:
         print_json(answer)
     else:
@@ -57,3 +64,10 @@ def _say(answer: dict[str, Any]) -> None:
     say(f"nothing is launched until {words.clock(until)} UTC; to end that: spotrunner hold --off")
     if brake:
         say(f"also afterwards, until spotrunner hold --off: {brake}")
+    if not answer["round_over"]:
+        say(
+            "no round was over in time, so nothing may be paid ahead yet: the daemon's log says why"
+        )
+    for it in answer["unpaid"]:
+        ends = words.clock(it["paid_until"])
+        say(f"{it['id']} is not paid through it, only until {ends} UTC: {it['why']}")

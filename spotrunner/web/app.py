@@ -36,8 +36,6 @@ from spotrunner.web.wishes import WishCalls
 __all__ = ["Deps", "create_app"]
 
 WATCHED_FOR = dt.timedelta(seconds=60)
-# A round reads all regions and acts for some seconds.
-ROUND_TIMEOUT_S = 120.0
 # A job's whole story; a longer one is read page by page.
 EVENTS_A_PAGE = 10_000
 # A list is for people; a program that wants more says so.
@@ -93,8 +91,8 @@ class _Jobs:
         }
 
     def round(self) -> Json:
-        if not self._deps.round(ROUND_TIMEOUT_S):
-            message = f"no round was over within {ROUND_TIMEOUT_S:g} s"
+        if not self._deps.round(hold.ROUND_TIMEOUT_S):
+            message = f"no round was over within {hold.ROUND_TIMEOUT_S:g} s"
             raise errors.one(errors.UNAVAILABLE, message, hint="the daemon's log says why")
         return {"now": when(self._deps.clock.now())}
 

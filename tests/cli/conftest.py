@@ -62,6 +62,7 @@ class Behind:
     bands: dict[Pool, int] = field(default_factory=dict)
     silent: dict[str, PortError] = field(default_factory=dict)
     wakes: list[None] = field(default_factory=list)
+    round_ends: bool = True
     caps: Caps = UNCAPPED
     # by name: what it answers to a test; nothing: it was taken
     channels: dict[str, str] = field(default_factory=dict)
@@ -208,7 +209,7 @@ def _app(behind: Behind) -> FastAPI:
             regions=("us-east-1", "eu-west-1"),
             limits=LIMITS,
             wake=lambda: behind.wakes.append(None),
-            round=lambda _timeout_s: True,
+            round=lambda _timeout_s: behind.round_ends,
             clock=behind.clock,
             token=TOKEN,
             encode=codec.to_json,

@@ -150,10 +150,29 @@ def test_a_hold_says_until_when_and_how_to_end_it(behind: Behind, run: Run) -> N
     assert json.loads(run("hold", "--for", "2h", "-o", "json").out) == {
         "held_until": "2026-11-01T14:00:00.000000Z",
         "brake": None,
+        "round_over": True,
+        "paid": [],
+        "unpaid": [],
     }
     assert behind.store.held_until() == T0 + dt.timedelta(hours=2)
     assert run("hold", "--off").err == "launches go on\n"
     assert behind.store.held_until() is None
+
+
+def test_a_hold_names_what_is_not_paid_through_it(jobs: Behind, run: Run) -> None:
+    assert run("hold").err.splitlines()[1:] == [
+        f"{JOB} is not paid through it, only until 11-01 12:30:00 UTC: its caps pay no more, or it"
+        " has not reported lately"
+    ]
+    # Ten minutes, and the five that a stop takes: to the second.
+    assert len(run("hold", "--for", "10m").err.splitlines()) == 1
+
+
+def test_a_hold_without_a_round_says_so(behind: Behind, run: Run) -> None:
+    behind.round_ends = False
+    assert run("hold").err.splitlines()[1:] == [
+        "no round was over in time, so nothing may be paid ahead yet: the daemon's log says why"
+    ]
 
 
 def test_a_hold_after_a_panic_says_that_more_is_needed(behind: Behind, run: Run) -> None:
