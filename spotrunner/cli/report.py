@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from spotrunner.cli.options import ApiFileOption, Format, FormatOption
-
-
-class By(str, enum.Enum):
-    JOB = "job"
-    DAY = "day"
-    REGION = "region"
-    OWNER = "owner"
-    SWEEP = "sweep"
-    ATTEMPT = "attempt"
-
+from spotrunner.web.by import By
 
 # What a line of the CSV has beside its key.
 _COLUMNS = (

@@ -4,7 +4,6 @@ demand."""
 from __future__ import annotations
 
 import datetime as dt
-import enum
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -14,22 +13,12 @@ from spotrunner.core.money import HOUR_S
 from spotrunner.core.windows import local_day
 from spotrunner.ports import Booked
 from spotrunner.web import errors, moments
+from spotrunner.web.by import By
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json, when
 from spotrunner.web.money import usd
 
 SINCE_DAYS = 7
-
-
-class By(str, enum.Enum):
-    """What the lines are summed by."""
-
-    JOB = "job"
-    DAY = "day"
-    REGION = "region"
-    OWNER = "owner"
-    SWEEP = "sweep"
-    ATTEMPT = "attempt"
 
 
 class ReportCalls:
