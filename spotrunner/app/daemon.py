@@ -259,6 +259,7 @@ class _Daemon:
             objects=self._objects,
             epoch=epoch,
             now=self._clock.now(),
+            channels_of=self._settings.alerts.channels_of,
         )
         return epoch
 

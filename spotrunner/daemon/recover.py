@@ -2,7 +2,8 @@
 
 A store that was restored from a backup, or lost, has forgotten what was spent and paid for since;
 the receipts (ports.Receipts) have not. The store stays the authority on everything else: what it
-knows as ended has ended, and what users asked for since the backup is lost.
+knows as ended has ended, and what users asked for since the backup is lost. Where a receipt shows
+that somebody wanted the job to stop, it waits for somebody's word.
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from spotrunner.core.alert import Alert, AlertKind
 from spotrunner.core.ids import job_of
-from spotrunner.core.model import Attempt, EndReason, Event, Job, JobSpec, Pause
+from spotrunner.core.model import Attempt, EndReason, Event, Head, Job, JobSpec, Pause
 from spotrunner.core.money import exposure_until, usd
 from spotrunner.core.states import AttemptState, JobState, advance
+from spotrunner.daemon.reconcile import to_nobody
 from spotrunner.ports import Changes, NotFound, Objects, Receipts, Store
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -35,16 +41,32 @@ UNKNOWN_JOB = (
     " spotrunner resume {job}"
 )
 
+STOPPED_JOB = (
+    "the store was restored from a backup; its last instance had been told to stop (cancelled,"
+    " paused, or by panic): look at it, then spotrunner resume {job}"
+)
+
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+_HEAD: TypeAdapter[Head] = TypeAdapter(Head)
+# Ends that somebody asked for. That it was the price or a window nobody can say from a receipt.
+_ASKED_FOR = frozenset({EndReason.CANCELLED, EndReason.PAUSED})
 # How far along an attempt is.
 _RANKS = {state: rank for rank, state in enumerate(AttemptState)}
 
 
 def recover(
-    *, store: Store, receipts: Receipts, objects: Objects, epoch: int, now: dt.datetime
+    *,
+    store: Store,
+    receipts: Receipts,
+    objects: Objects,
+    epoch: int,
+    now: dt.datetime,
+    channels_of: Callable[[Alert], tuple[str, ...]] = to_nobody,
 ) -> None:
-    """What was done before a call fails stays done, and the next call does the rest. Raises
-    Unavailable, NotAuthorized, Misconfigured, StaleEpoch."""
+    """What was done before a call fails stays done, and the next call does the rest. `channels_of`
+    says over which channels an alert goes. Raises Unavailable, NotAuthorized, Misconfigured,
+    StaleEpoch."""
+    desk = _Desk(store=store, objects=objects, epoch=epoch, now=now, channels_of=channels_of)
     by_job: dict[str, list[str]] = {}
     for name in sorted(receipts.names()):
         by_job.setdefault(job_of(name), []).append(name)
@@ -52,7 +74,7 @@ def recover(
         names = [name for job_id in jobs for name in by_job[job_id]]
         news = _news(store, receipts, jobs, names)
         for job_id, learned in itertools.groupby(news, lambda each: each.attempt.job_id):
-            _recover_job(store, objects, job_id, tuple(learned), epoch, now)
+            _recover_job(desk, job_id, tuple(learned))
 
 
 def _parts(jobs: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -149,55 +171,84 @@ def _was_opened_again(known: Attempt, receipt: Attempt) -> bool:
 # -- a job -------------------------------------------------------------------------------------
 
 
-def _recover_job(
-    store: Store,
-    objects: Objects,
-    job_id: str,
-    learned: Sequence[_Learned],
-    epoch: int,
-    now: dt.datetime,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Desk:
+    """What every job is recovered with."""
+
+    store: Store
+    objects: Objects
+    epoch: int
+    now: dt.datetime
+    channels_of: Callable[[Alert], tuple[str, ...]]
+
+
+def _recover_job(desk: _Desk, job_id: str, learned: Sequence[_Learned]) -> None:
     attempts = tuple(each.attempt for each in learned)
-    job = store.job(job_id) or _add_job(store, objects, job_id, attempts)
+    job = desk.store.job(job_id) or _add_job(desk, job_id, attempts)
     if job is None:
         _warn_of_nobodys(job_id, learned)
         return
-    placed = _placed(job, attempts)
-    event = _event(job, learned, now)
-    jobs = (placed,) if placed != job else ()
-    store.write(epoch, Changes(jobs=jobs, attempts=attempts, events=(event,)))
+    placed = _placed(job, learned)
+    event = _event(job, learned, desk.now)
+    changes = Changes(
+        jobs=(placed,) if placed != job else (),
+        attempts=attempts,
+        events=(event,),
+        alerts=_alerts(desk, placed, learned),
+    )
+    desk.store.write(desk.epoch, changes)
     log.warning(event.kind, subject=event.subject, why=event.why)
 
 
-def _add_job(
-    store: Store, objects: Objects, job_id: str, attempts: Sequence[Attempt]
-) -> Job | None:
-    """Paused, since nobody knows what its user has asked for; whatever runs of it stops with a
-    checkpoint."""
-    spec = _spec(objects, job_id)
+def _add_job(desk: _Desk, job_id: str, attempts: Sequence[Attempt]) -> Job | None:
+    """As it ended, where HEAD or its last receipt says so. Else paused, since nobody knows what its
+    user has asked for; whatever runs of it stops with a checkpoint."""
+    spec = _lying_at(desk.objects, f"jobs/{job_id}/spec.json", _SPEC)
     if spec is None:
         return None
+    head = _lying_at(desk.objects, f"jobs/{job_id}/checkpoints/HEAD.json", _HEAD)
+    state, reason = _fate(spec, head, attempts)
+    is_paused = state is JobState.PAUSED
     job = Job(
         id=job_id,
         spec=spec,
-        state=JobState.PAUSED,
+        state=state,
         submitted_at=min(attempt.intent_at for attempt in attempts),
-        pause=Pause.USER,
-        reason=UNKNOWN_JOB.format(job=job_id),
+        pause=Pause.USER if is_paused else None,
+        reason=UNKNOWN_JOB.format(job=job_id) if is_paused else reason,
+        ended_at=None if is_paused else _newest(attempts).ended_at,
     )
-    store.add_job(job, ())
+    desk.store.add_job(job, ())
     return job
 
 
-def _spec(objects: Objects, job_id: str) -> JobSpec | None:
-    key = f"jobs/{job_id}/spec.json"
+def _fate(spec: JobSpec, head: Head | None, attempts: Sequence[Attempt]) -> tuple[JobState, str]:
+    """With the reason. One that failed and has retries left has not failed for good, and one whose
+    agent was stopped by somebody else than its daemon (a detail says so) was not cancelled."""
+    last = _newest(attempts)
+    failures = sum(attempt.ending is EndReason.FAILED for attempt in attempts)
+    if head is not None and head.done:
+        return JobState.SUCCEEDED, ""
+    if last.ending is EndReason.CANCELLED and not last.end_detail:
+        return JobState.CANCELLED, "it was cancelled before the store was restored"
+    if last.ending is EndReason.FAILED and failures > spec.retries:
+        return JobState.FAILED, last.end_detail or "its trainer failed"
+    return JobState.PAUSED, ""
+
+
+def _newest(attempts: Sequence[Attempt]) -> Attempt:
+    return max(attempts, key=lambda attempt: attempt.generation)
+
+
+def _lying_at(objects: Objects, key: str, form: TypeAdapter[T]) -> T | None:
+    """What cannot be read is as if it did not lie there: one job must not keep all from a start."""
     try:
-        return _SPEC.validate_json(objects.get(key).body, strict=True)
+        return form.validate_json(objects.get(key).body, strict=True)
     except NotFound:
         return None
     except ValidationError as error:
         why = "; ".join(each["msg"] for each in error.errors(include_url=False)[:3])
-        log.warning("a job's spec cannot be read", key=key, why=why)
+        log.warning("what lies with a job cannot be read", key=key, why=why)
         return None
 
 
@@ -207,25 +258,64 @@ def _warn_of_nobodys(job_id: str, learned: Sequence[_Learned]) -> None:
         " had; what runs of it is reaped",
         job=job_id,
         attempts=[each.attempt.id for each in learned],
-        usd=sum(each.most_usd_micros for each in learned) / 1_000_000,
+        usd=_most_usd_micros(learned) / 1_000_000,
     )
 
 
-def _placed(job: Job, attempts: Sequence[Attempt]) -> Job:
-    """A job that was placed since the backup is at work again. Not where its user paused it: the
-    word to go on may have come since, and so may another one to pause."""
-    serves = (
-        attempt.state.live and attempt.state is not AttemptState.TERMINATING for attempt in attempts
-    )
-    if job.state.over or job.pause is Pause.USER or not any(serves):
+def _placed(job: Job, learned: Sequence[_Learned]) -> Job:
+    """A job that was placed since the backup is at work again, and one whose last instance was told
+    to stop since is not. Not where its user paused it: the word to go on may have come since, and
+    so may another one to pause."""
+    if job.state.over or job.pause is Pause.USER:
         return job
-    return advance(job, JobState.ACTIVE, pause=None, reason="")
+    if _was_told_to_stop(max(learned, key=lambda each: each.attempt.generation)):
+        reason = STOPPED_JOB.format(job=job.id)
+        return advance(job, JobState.PAUSED, pause=Pause.USER, reason=reason)
+    serves = (
+        each.attempt.state.live and each.attempt.state is not AttemptState.TERMINATING
+        for each in learned
+    )
+    return advance(job, JobState.ACTIVE, pause=None, reason="") if any(serves) else job
+
+
+def _was_told_to_stop(last: _Learned) -> bool:
+    """Since the backup: what came of a word that the store had heard, the store knows."""
+    ending = last.attempt.ending
+    return ending in _ASKED_FOR and (last.known is None or last.known.ending is not ending)
+
+
+def _alerts(
+    desk: _Desk, job: Job, learned: Sequence[_Learned]
+) -> tuple[tuple[Alert, tuple[str, ...]], ...]:
+    """Of a job that waits for a word since its store forgot it: no round will tell of it."""
+    if job.pause is not Pause.USER or job.reason not in (
+        UNKNOWN_JOB.format(job=job.id),
+        STOPPED_JOB.format(job=job.id),
+    ):
+        return ()
+    alert = Alert(
+        key=f"{job.id}/recovered/{desk.epoch}",
+        at=desk.now,
+        kind=AlertKind.PAUSED,
+        job_id=job.id,
+        owner=job.spec.owner,
+        channels=job.spec.alerts,
+        title=f"{job.id} is paused",
+        why=job.reason,
+        cost=f"{usd(_most_usd_micros(learned))} counted from its receipts",
+        command=f"spotrunner resume {job.id}",
+    )
+    return ((alert, desk.channels_of(alert)),)
+
+
+def _most_usd_micros(learned: Sequence[_Learned]) -> int:
+    return sum(each.most_usd_micros for each in learned)
 
 
 def _event(job: Job, learned: Sequence[_Learned], now: dt.datetime) -> Event:
     unknown = sum(each.known is None for each in learned)
     behind = len(learned) - unknown
-    most = sum(each.most_usd_micros for each in learned)
+    most = _most_usd_micros(learned)
     parts = [f"{unknown} that it did not know"] if unknown else []
     parts += [f"{behind} that it knew less of"] if behind else []
     why = (
