@@ -93,6 +93,7 @@ class Panic:
         self._homes: dict[str, Letters] = {}
         self._silent: dict[str, str] = {}
         self._brakes: dict[str, str] = {}
+        self._brakes_all = False
         self._cancelled: list[tuple[str, str]] = []
         self._troubles: list[str] = []
 
@@ -120,6 +121,7 @@ class Panic:
         """End what is alive, and what turns up meanwhile: at once with `now`, else after it had
         the time to save. With `brake` no daemon launches anything until the brake is taken off."""
         began_at = self._monotonic()
+        self._brakes_all = brake
         if brake:
             self._brake()
         if not now:
@@ -129,6 +131,8 @@ class Panic:
         if now:
             self._cancel()
         self._end_late(began_at + self._patience.late_s)
+        if brake and not self._homes:
+            self._troubles.append("no brake was set: nothing that was seen names a home bucket")
         self._read_heads()
 
     def outcome(self) -> Outcome:
@@ -173,7 +177,7 @@ class Panic:
             for sighting in sightings:
                 self._saw(sighting)
         self._silent |= asked.troubles
-        if self._brakes:
+        if self._brakes_all:
             # A home that only what is new names has none yet.
             self._brake()
 

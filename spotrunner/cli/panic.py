@@ -62,13 +62,13 @@ def panic(
     except PortError as error:
         raise Failure(str(error)) from error
     _say_found(case, alive)
-    brake = not regions and bool(case.homes)
-    if (alive or brake) and not (yes or _sure(alive, now)):
+    may_brake = not regions and bool(case.homes)
+    if (alive or may_brake) and not (yes or _sure(alive, now)):
         say("nothing was ended")
         raise typer.Exit(int(Exit.FAILED))
     interrupted = False
     try:
-        case.end(now=now, brake=brake)
+        case.end(now=now, brake=not regions)
     except KeyboardInterrupt:
         interrupted = True
     outcome = case.outcome()

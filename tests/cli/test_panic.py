@@ -596,11 +596,21 @@ def test_without_a_terminal_it_wants_a_yes(account: Account, run: Run) -> None:
     assert len(account.living()) == 1
 
 
-def test_nothing_found(account: Account, run: Run) -> None:
+def test_where_nothing_is_found_no_brake_lies_anywhere(account: Account, run: Run) -> None:
+    """A daemon may wait for capacity in this very minute."""
     said = run("panic", "--yes")
+    assert (said.code, said.out) == (1, "")
+    lines = said.err.splitlines()
+    assert lines[0] == "no instance of spotrunner's is alive"
+    assert "no brake was set: nothing that was seen names a home bucket" in lines
+    assert lines[-1].endswith("a daemon that runs may launch again, so stop it")
+    assert account.waited_s == 0
+
+
+def test_nothing_found_where_no_brake_was_wanted(account: Account, run: Run) -> None:
+    said = run("panic", "--yes", "--region", "us-east-1")
     assert (said.code, said.out) == (0, "")
     assert said.err.splitlines()[0] == "no instance of spotrunner's is alive"
-    assert account.waited_s == 0
 
 
 def test_a_daemon_whose_instances_have_just_ended_is_braked_too(
