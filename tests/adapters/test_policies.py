@@ -15,8 +15,8 @@ import pytest
 from botocore import xform_name
 
 ROOT = Path(__file__).parents[2]
-ADAPTERS = ROOT / "spotrunner" / "adapters" / "aws"
-SERVICES = ("ec2", "pricing", "s3", "ssm")
+ADAPTERS = [ROOT / "spotrunner" / "adapters" / name for name in ("aws", "notify")]
+SERVICES = ("ec2", "pricing", "s3", "sns", "ssm")
 
 # Where IAM's name of an action is not the API's.
 RENAMED = {
@@ -31,6 +31,9 @@ RENAMED = {
 # What calls bring along: a download asks for the size first, a launch tags and passes a role.
 BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "iam:PassRole"}
 
+# What only some installations need lies in a policy of its own.
+EXTRA = {"sns:Publish"}
+
 HOME = "arn:aws:s3:::my-bucket"
 # Only the daemon deletes: it moves the letters of attempts that ended.
 NOT_THE_AGENTS = {"s3:DeleteObject"}
@@ -44,7 +47,8 @@ def called() -> set[str]:
         for service in SERVICES
         for operation in session.get_service_model(service).operation_names
     }
-    names = {name for path in ADAPTERS.glob("*.py") for name in names_in(path)}
+    paths = [path for folder in ADAPTERS for path in folder.glob("*.py")]
+    names = {name for path in paths for name in names_in(path)}
     return {operations[name] for name in names & operations.keys()}
 
 
@@ -113,14 +117,34 @@ def test_the_calls_of_the_adapters_are_found() -> None:
         "s3:ListObjectsV2",
         "s3:PutObject",
         "s3:UploadPart",
+        "sns:Publish",
         "ssm:GetParameter",
     }
 
 
 def test_the_control_host_may_do_what_the_adapters_call() -> None:
-    assert [
-        action for action in sorted(needed()) if not allows(policies()["control"], action)
-    ] == []
+    control = policies()["control"]
+    assert {action for action in needed() if not allows(control, action)} == EXTRA
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("sns:Publish", "arn:aws:sns:us-east-1:111122223333:spotrunner"),
+        ("s3:ListBucket", "arn:aws:s3:::my-data-feed"),
+        ("s3:GetObject", "arn:aws:s3:::my-data-feed/111122223333.2026-11-01-12.001.a1b2c3d4.gz"),
+    ],
+)
+def test_topics_and_a_data_feed_of_its_own_bucket_are_extras(action: str, resource: str) -> None:
+    assert allows(policies()["extras"], action, resource)
+    assert not allows(policies()["control"], action, resource)
+
+
+def test_the_extras_allow_nothing_else() -> None:
+    statements = policies()["extras"]["Statement"]
+    actions = [action for each in statements for action in listed(each["Action"])]
+    assert actions == ["sns:Publish", "s3:GetObject", "s3:ListBucket"]
+    assert "*" not in [resource for each in statements for resource in listed(each["Resource"])]
 
 
 def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
