@@ -13,7 +13,7 @@ import zoneinfo
 from dataclasses import dataclass
 from functools import partial
 
-from spotrunner.core.alert import Alert, AlertKind
+from spotrunner.core.alert import Alert, AlertKind, cut
 from spotrunner.core.draft import Draft
 from spotrunner.core.forecast import Forecast, forecast
 from spotrunner.core.ledger import entries
@@ -28,6 +28,8 @@ from spotrunner.core.windows import NEVER, local_day, midnight, next_clock
 _DAY = dt.timedelta(days=1)
 # A pace that was measured over less than this tells nothing of the night.
 _PACED = dt.timedelta(minutes=10)
+# Letters of what EC2 says when it does not answer.
+_LONGEST_TROUBLE = 200
 
 
 def alerts(draft: Draft) -> None:
@@ -239,16 +241,18 @@ def _of_strays(draft: Draft) -> None:
 
 
 def _of_prices(draft: Draft) -> None:
-    for region, read_at in sorted(draft.snapshot.prices_at.items()):
-        if read_at is None or draft.now < read_at + _s(draft.limits.old_prices_alert_s):
+    tz = draft.snapshot.caps.tz
+    for region, since in sorted(draft.snapshot.prices_at.items()):
+        if draft.now < since + _s(draft.limits.old_prices_alert_s):
             continue
-        minutes = int((draft.now - read_at).total_seconds()) // 60
+        minutes = int((draft.now - since).total_seconds()) // 60
+        trouble = cut(draft.snapshot.prices_trouble.get(region, ""), _LONGEST_TROUBLE)
         _announce(
             draft,
             AlertKind.PRICES,
-            f"prices/{region}/{read_at.isoformat()}",
-            f"the spot prices of {region} are {minutes} minutes old",
-            "EC2 has not answered since: decisions rest on the last ones",
+            f"prices/{region}/{since.isoformat()}",
+            f"no spot prices of {region} for {minutes} minutes",
+            f"EC2 has not told them since {_clock(since, tz, draft.now)}: {trouble}",
             "spotrunner prices",
         )
 

@@ -626,5 +626,6 @@ class Snapshot:
     alert_rules: AlertRules | None = USUAL_ALERTS  # None: nobody is there to be told
     # the keys of those of the last weeks: each is raised once
     alerted: frozenset[str] = frozenset()
-    # when each region's spot prices were last read; None: never
-    prices_at: Mapping[str, dt.datetime | None] = field(default_factory=dict)
+    # the regions that do not tell their spot prices: since when, and what the last try said
+    prices_at: Mapping[str, dt.datetime] = field(default_factory=dict)
+    prices_trouble: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -27,6 +27,7 @@ from spotrunner.core.model import (
     Snapshot,
 )
 from spotrunner.core.states import AttemptState
+from spotrunner.core.tracked import Quotes, Source
 from spotrunner.core.windows import local_day
 from spotrunner.daemon.lookout import Lookout
 from spotrunner.ports import Clock, Cloud, Heads, Mailbox, NotFound, PortError, Store
@@ -56,6 +57,10 @@ class Observer:
     alert_rules: AlertRules = USUAL_ALERTS
     home_region: str = ""
     patience_s: float = PATIENCE_S
+    # by region: since when its prices could not be read
+    _trouble_since: dict[str, dt.datetime] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def snapshot(
         self,
@@ -76,6 +81,7 @@ class Observer:
         if self.lookout.hints is not None:
             self.lookout.hints.look(types)
         outlook = self.lookout.outlook(self.regions, types, now)
+        missing = self._prices_missing(now)
         wait(listings.values(), timeout=self.patience_s)
         wait([mail], timeout=self.patience_s)
         instances = {region: _answer(listing) for region, listing in listings.items()}
@@ -112,10 +118,32 @@ class Observer:
             alert_rules=self.alert_rules,
             alerted=alerted,
             prices_at={
-                region: market.prices.read_at
-                for region, market in self.lookout.board.markets().items()
+                region: self._missing_since(region, of, now) for region, of in missing.items()
             },
+            prices_trouble={region: of.trouble for region, of in missing.items()},
         )
+
+    # -- prices --------------------------------------------------------------------------------
+
+    def _prices_missing(self, now: dt.datetime) -> Mapping[str, Source[Quotes]]:
+        """Of the regions that do not tell them. Old ones alone say nothing of EC2: nobody may have
+        asked, for want of a daemon or of a job."""
+        markets = self.lookout.board.markets()
+        sources = {region: markets[region].prices for region in self.regions if region in markets}
+        for region in self._trouble_since.keys() - {it for it in sources if sources[it].trouble}:
+            del self._trouble_since[region]
+        asked_since = now - dt.timedelta(seconds=self.limits.old_prices_alert_s)
+        return {
+            region: source
+            for region, source in sources.items()
+            if source.trouble and source.tried_at is not None and source.tried_at > asked_since
+        }
+
+    def _missing_since(self, region: str, source: Source[Quotes], now: dt.datetime) -> dt.datetime:
+        """Since the last answer; where there never was any, since we saw that."""
+        seen_at = self._trouble_since.setdefault(region, now)
+        answers = [source.said[name].at for name in source.tried if name in source.said]
+        return min(answers, default=seen_at)
 
     # -- reads, each with its own "unknown" ----------------------------------------------------
 

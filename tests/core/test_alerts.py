@@ -295,7 +295,7 @@ def test_the_cap_of_the_installation_is_told_to_who_looks_after_it() -> None:
 
 
 def test_the_cap_of_a_sweep_is_told_to_each_owner_in_it() -> None:
-    sweep = {"sweep": "lr", "sweep_budget_usd_micros": 100_000}
+    sweep: dict[str, Any] = {"sweep": "lr", "sweep_budget_usd_micros": 100_000}
     jobs = [owned(**sweep), owned(id=OTHER, **sweep), owned(id="third-0000", owner="bob", **sweep)]
     found = [a for a in told(spending(0, jobs=jobs)) if a.key.startswith("cap/sweep")]
     assert [(alert.key, alert.owner) for alert in found] == [
@@ -530,16 +530,21 @@ def test_an_instance_ends_the_waiting_and_a_launch_does_not() -> None:
 
 
 @pytest.mark.parametrize(("age_s", "is_told"), [(3599, False), (3600, True), (9000, True)])
-def test_prices_older_than_an_hour_are_told_by_region(age_s: float, is_told: bool) -> None:
+def test_prices_that_are_missing_for_an_hour_are_told_by_region(
+    age_s: float, is_told: bool
+) -> None:
     now_s = 10_000
-    prices_at = {"us-east-1": at(now_s - age_s), "eu-west-1": at(now_s - 5), "eu-west-2": None}
-    found = told(a_snapshot(now_s, jobs=[], prices_at=prices_at))
+    prices_at = {"us-east-1": at(now_s - age_s), "eu-west-1": at(now_s - 5)}
+    trouble = {"us-east-1": "no answer " + "x" * 300, "eu-west-1": "no"}
+    found = told(a_snapshot(now_s, jobs=[], prices_at=prices_at, prices_trouble=trouble))
     assert bool(found) is is_told
     if is_told:
         (alert,) = found
         assert alert.kind is AlertKind.PRICES
         assert alert.key == f"prices/us-east-1/{at(now_s - age_s).isoformat()}"
-        assert alert.title == f"the spot prices of us-east-1 are {int(age_s) // 60} minutes old"
+        assert alert.title == f"no spot prices of us-east-1 for {int(age_s) // 60} minutes"
+        since = f"{at(now_s - age_s):%H:%M} UTC"
+        assert alert.why == f"EC2 has not told them since {since}: no answer {'x' * 189}…"
         assert (alert.job_id, alert.owner, alert.channels) == (None, "", ())
         assert alert.command == "spotrunner prices"
 
