@@ -13,9 +13,19 @@ from spotrunner.adapters import codec
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.memory import MemoryStore
-from spotrunner.core.model import Attempt, EndReason, Event, Job, JobSpec, Pause, PriceLimit
+from spotrunner.core.alert import Alert, AlertKind
+from spotrunner.core.model import (
+    Attempt,
+    EndReason,
+    Event,
+    Head,
+    Job,
+    JobSpec,
+    Pause,
+    PriceLimit,
+)
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.daemon.recover import UNKNOWN_JOB, recover
+from spotrunner.daemon.recover import STOPPED_JOB, UNKNOWN_JOB, recover
 from spotrunner.ports import Changes, StaleEpoch, Unavailable
 from spotrunner.sim.cloud import VirtualClock
 from tests.build import INSTALLATION, JOB, T0, a_job, a_spec, an_attempt, an_order, at, pending
@@ -60,6 +70,7 @@ class Bench:
             objects=self.objects,
             epoch=self.epoch,
             now=at(7200),
+            channels_of=lambda alert: alert.channels or ("ops",),
         )
 
     def attempts(self, job: str = JOB) -> tuple[Attempt, ...]:
@@ -72,6 +83,17 @@ class Bench:
 
     def events(self, job: str = JOB) -> list[Event]:
         return [event for _, event in self.store.events(job)]
+
+    def due(self) -> list[tuple[str, Alert]]:
+        """By channel."""
+        return [(delivery.channel, delivery.alert) for delivery in self.store.due(at(7200))]
+
+    def submitted(self, spec: JobSpec, job: str = JOB) -> None:
+        self.objects.put(f"jobs/{job}/spec.json", codec.to_json(spec))
+
+    def done(self, job: str = JOB) -> None:
+        head = Head(seq=3, generation=1, attempt=f"{job}.1", nonce="n", done="outputs/1")
+        self.objects.put(f"jobs/{job}/checkpoints/HEAD.json", codec.to_json(head))
 
 
 def lean(attempt: Attempt) -> Attempt:
@@ -113,6 +135,7 @@ def test_a_store_that_wrote_the_receipt_itself_learns_nothing(
     bench.recover()
     assert bench.attempts() == (known,)
     assert bench.events() == []
+    assert bench.due() == []
 
 
 def test_what_was_not_sent_yet_may_still_be_sent_by_the_store_that_knows_so() -> None:
@@ -269,6 +292,117 @@ def test_a_job_that_was_placed_since_the_backup_is_at_work(
     assert (bench.job().pause is None) == (after is not JobState.PAUSED)
 
 
+def told(number: int, state: AttemptState, ending: EndReason, **changes: Any) -> Attempt:
+    """An attempt that was told to stop, as a receipt has it."""
+    over = {"end_reason": ending, "ended_at": at(900)} if state is S.ENDED else {}
+    return an_attempt(number, state, ending=ending, ending_s=600, **{**over, **changes})
+
+
+OPEN = [
+    a_job(JobState.QUEUED),
+    a_job(JobState.ACTIVE),
+    a_job(JobState.PAUSED, pause=Pause.BUDGET),
+    a_job(JobState.PAUSED, pause=Pause.WINDOW),
+]
+
+
+@pytest.mark.parametrize("before", OPEN)
+@pytest.mark.parametrize("state", [S.TERMINATING, S.ENDED])
+@pytest.mark.parametrize("ending", [EndReason.CANCELLED, EndReason.PAUSED])
+def test_a_job_that_was_told_to_stop_since_the_backup_does_not_come_to_life(
+    before: Job, state: AttemptState, ending: EndReason
+) -> None:
+    bench = Bench(jobs=(before,))
+    bench.receipt(told(1, state, ending))
+    bench.recover()
+    job = bench.job()
+    assert (job.state, job.pause) == (JobState.PAUSED, Pause.USER)
+    assert job.reason == STOPPED_JOB.format(job=JOB)
+    assert [event.kind for event in bench.events()] == ["recovered"]
+
+
+def test_also_where_the_backup_knew_the_instance_at_work() -> None:
+    bench = Bench(an_attempt(1), jobs=(a_job(JobState.ACTIVE),))
+    bench.receipt(told(1, S.ENDED, EndReason.CANCELLED))
+    bench.recover()
+    assert bench.job().pause is Pause.USER
+
+
+def test_also_where_ec2_took_it_while_it_was_stopping() -> None:
+    bench = Bench()
+    bench.receipt(told(1, S.ENDED, EndReason.PAUSED, end_reason=EndReason.INTERRUPTED))
+    bench.recover()
+    assert bench.job().pause is Pause.USER
+
+
+@pytest.mark.parametrize(
+    ("attempts", "after"),
+    [
+        ((told(1, S.ENDED, EndReason.PAUSED), an_attempt(2)), JobState.ACTIVE),
+        ((told(1, S.ENDED, EndReason.PAUSED), told(2, S.ENDED, EndReason.MOVED)), JobState.QUEUED),
+        ((an_attempt(1, S.ENDED), told(2, S.ENDED, EndReason.CANCELLED)), JobState.PAUSED),
+        ((told(9, S.ENDED, EndReason.PAUSED), an_attempt(10)), JobState.ACTIVE),
+    ],
+)
+def test_the_newest_instance_says_what_was_wanted_last(
+    attempts: tuple[Attempt, ...], after: JobState
+) -> None:
+    bench = Bench(jobs=(a_job(JobState.QUEUED),))
+    bench.receipt(*attempts)
+    bench.recover()
+    assert bench.job().state is after
+
+
+def test_a_stop_that_the_backup_knew_of_is_no_news() -> None:
+    """Its user has resumed the job since, and the backup knows."""
+    known = told(1, S.TERMINATING, EndReason.PAUSED)
+    bench = Bench(known, jobs=(a_job(JobState.QUEUED),))
+    bench.receipt(told(1, S.ENDED, EndReason.PAUSED))
+    bench.recover()
+    assert bench.attempts()[0].state is S.ENDED
+    assert bench.job().state is JobState.QUEUED
+    assert bench.due() == []
+
+
+@pytest.mark.parametrize(
+    "before", [a_job(JobState.PAUSED, pause=Pause.USER), a_job(JobState.CANCELLED)]
+)
+def test_what_the_store_knows_as_stopped_stays_as_it_is(before: Job) -> None:
+    bench = Bench(jobs=(before,))
+    bench.receipt(told(1, S.ENDED, EndReason.CANCELLED))
+    bench.recover()
+    assert bench.job() == before
+    assert bench.due() == []
+
+
+def test_whose_job_waits_for_a_word_hears_of_it_once() -> None:
+    bench = Bench(jobs=(a_job(spec=a_spec(owner="alice", alerts=("me",))),))
+    bench.receipt(told(1, S.ENDED, EndReason.CANCELLED, cost_usd_micros=250_000))
+    bench.recover()
+    bench.recover()
+    ((channel, alert),) = bench.due()
+    assert channel == "me"
+    assert alert == Alert(
+        key=f"{JOB}/recovered/{bench.epoch}",
+        at=at(7200),
+        kind=AlertKind.PAUSED,
+        job_id=JOB,
+        owner="alice",
+        channels=("me",),
+        title=f"{JOB} is paused",
+        why=STOPPED_JOB.format(job=JOB),
+        cost="0.2500 USD counted from its receipts",
+        command=f"spotrunner resume {JOB}",
+    )
+
+
+def test_a_job_that_is_at_work_again_is_nobodys_alarm() -> None:
+    bench = Bench(jobs=(a_job(JobState.QUEUED),))
+    bench.receipt(an_attempt())
+    bench.recover()
+    assert bench.due() == []
+
+
 # -- jobs that the store does not know ---------------------------------------------------------
 
 
@@ -290,6 +424,56 @@ def test_an_unknown_job_is_back_paused_and_its_money_counted() -> None:
     )
     assert [a.state for a in bench.attempts()] == [S.ENDED, S.RUNNING]
     assert [event.kind for event in bench.events()] == ["recovered"]
+    ((channel, alert),) = bench.due()
+    assert (channel, alert.kind, alert.owner) == ("ops", AlertKind.PAUSED, "alice")
+    assert alert.why == UNKNOWN_JOB.format(job=JOB)
+
+
+FAILED = told(2, S.ENDED, EndReason.FAILED, end_detail="the trainer exited with 1")
+CANCELLED = told(2, S.ENDED, EndReason.CANCELLED)
+PANICKED = told(2, S.ENDED, EndReason.CANCELLED, end_detail="ordered to stop: spotrunner panic")
+
+
+@pytest.mark.parametrize(
+    ("last", "is_done", "retries", "after"),
+    [
+        (told(2, S.ENDED, EndReason.DONE), True, 0, JobState.SUCCEEDED),
+        (CANCELLED, True, 0, JobState.SUCCEEDED),
+        (CANCELLED, False, 0, JobState.CANCELLED),
+        (FAILED, False, 0, JobState.FAILED),
+        # It would have been tried again.
+        (FAILED, False, 1, JobState.PAUSED),
+        # Nobody cancelled it: `spotrunner panic` stopped the instance behind the daemon's back.
+        (PANICKED, False, 0, JobState.PAUSED),
+        (told(2, S.ENDED, EndReason.PAUSED), False, 0, JobState.PAUSED),
+        (told(2, S.ENDED, EndReason.INTERRUPTED), False, 0, JobState.PAUSED),
+    ],
+)
+def test_an_unknown_job_that_is_over_comes_back_as_it_ended(
+    last: Attempt, is_done: bool, retries: int, after: JobState
+) -> None:
+    bench = Bench(jobs=())
+    bench.submitted(a_spec(retries=retries))
+    if is_done:
+        bench.done()
+    bench.receipt(an_attempt(1, S.ENDED, cost_usd_micros=250_000), last)
+    bench.recover()
+    job = bench.job()
+    assert job.state is after
+    assert (job.pause is Pause.USER) == (after is JobState.PAUSED)
+    assert job.ended_at == (last.ended_at if after.over else None)
+    assert [event.kind for event in bench.events()] == ["recovered"]
+    assert len(bench.due()) == (0 if after.over else 1)
+    assert bench.attempts() == (lean(an_attempt(1, S.ENDED, cost_usd_micros=250_000)), lean(last))
+
+
+def test_a_head_that_cannot_be_read_keeps_nobody_from_leading() -> None:
+    bench = Bench(jobs=())
+    bench.submitted(a_spec())
+    bench.objects.put(f"jobs/{JOB}/checkpoints/HEAD.json", b"not JSON")
+    bench.receipt(an_attempt(1, S.ENDED))
+    bench.recover()
+    assert bench.job().pause is Pause.USER
 
 
 # Floats as a job file can have them: finite.
