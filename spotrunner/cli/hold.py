@@ -22,8 +22,9 @@ def hold(
 ) -> None:
     """Launch nothing for a while, and pay ahead for what runs, within its caps.
 
-    For an upgrade, or a control host that is to be restarted: what runs goes on without it. It
-    answers once a round has paid, and names the jobs that are not paid through the hold.
+    For an upgrade, or a control host that is to be restarted: what runs goes on without it.
+
+    It answers once a round has paid, and names the jobs that are not paid through the hold.
     """
     from spotrunner.cli.api import find
     from spotrunner.cli.failure import BadInput
