@@ -12,12 +12,12 @@ from spotrunner.adapters.store.memory import MemoryStore
 from spotrunner.core.model import CommandVerb, EndReason, Pause, Verb
 from spotrunner.core.money import exposure
 from spotrunner.core.states import AttemptState, JobState
-from spotrunner.daemon.recover import UNKNOWN_JOB
+from spotrunner.daemon.recover import STOPPED_JOB, UNKNOWN_JOB
 from spotrunner.ports import Unavailable
 from spotrunner.sim.faults import Lose
 from spotrunner.sim.stage import INSTALLATION
 from spotrunner.sim.trainer import Training
-from tests.daemon.tale import JOB, Tale, ended
+from tests.daemon.tale import JOB, LONG_AGO, Tale, ended
 
 # At home: so that nothing is booked for bytes, which EC2's bill here does not know.
 HOME: dict[str, Any] = {"regions": ("us-east-1",)}
@@ -173,11 +173,52 @@ def test_a_store_that_is_lost_completely() -> None:
     assert is_booked_right(tale)
 
 
+def alerted(tale: Tale) -> list[str]:
+    """What people were told since the store forgot what they had been told."""
+    return sorted(tale.store.alert_keys(LONG_AGO))
+
+
 def test_a_store_that_is_lost_after_the_end_knows_the_end_and_the_money() -> None:
     tale = story()
     tale.until_over()
     lose_the_store(tale)
+    assert tale.job().state is JobState.SUCCEEDED
     tale.run(60)
+    assert tale.job().state is JobState.SUCCEEDED
+    assert is_booked_right(tale)
+    assert [event.kind for _, event in tale.store.events(JOB)] == ["recovered"]
+    assert alerted(tale) == []
+
+
+def test_a_cancelled_job_stays_cancelled_in_a_store_that_was_lost() -> None:
+    tale = story(training=LONG)
+    tale.until_trains(1)
+    tale.command(JOB, CommandVerb.CANCEL)
+    tale.until_over()
+    lose_the_store(tale)
+    tale.run(3600)
+    assert tale.job().state is JobState.CANCELLED
+    assert len(tale.attempts()) == 1
+    assert alerted(tale) == []
+    assert is_booked_right(tale)
+
+
+@pytest.mark.parametrize("verb", [CommandVerb.CANCEL, CommandVerb.PAUSE])
+def test_a_job_that_was_stopped_after_the_backup_waits_for_a_word(verb: CommandVerb) -> None:
+    tale = story(training=Training(total_steps=40_000))
+    tale.until_trains(1, steps=4000)
+    tale.back_up()
+    tale.command(JOB, verb)
+    tale.until(lambda: ended(tale.attempt(1)))
+    tale.restore_backup()
+    tale.run(3600)
+    assert tale.job().pause is Pause.USER
+    assert tale.job().reason == STOPPED_JOB.format(job=JOB)
+    assert len(tale.attempts()) == 1, "nothing was launched for it"
+    (key,) = alerted(tale)
+    assert key.startswith(f"{JOB}/recovered/")
+    tale.command(JOB, CommandVerb.RESUME)
+    tale.until_over()
     assert tale.job().state is JobState.SUCCEEDED
     assert is_booked_right(tale)
 
