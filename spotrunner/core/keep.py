@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from spotrunner.core.charges import transfer_usd_micros
 from spotrunner.core.draft import Draft
 from spotrunner.core.model import Attempt, EndReason, Job, Phase
 from spotrunner.core.money import (
@@ -25,33 +26,47 @@ from spotrunner.core.retire import is_superseded
 from spotrunner.core.states import AttemptState
 from spotrunner.core.windows import NEVER, closes_at
 
+_KEPT = (AttemptState.STARTING, AttemptState.RUNNING)
 _AT_WORK = (Phase.BOOT, Phase.FETCH, Phase.READY, Phase.RESTORE, Phase.TRAIN)
 
 
 def keep(draft: Draft) -> None:
     for attempt in draft.live():
-        if _is_overdrawn(draft, attempt):
-            why = "its checkpoints to another region cost more than its budget pays"
-            draft.wind_down(attempt, EndReason.BUDGET, why, why)
-        elif _is_due(draft, attempt) and _has_evidence(draft, attempt):
-            _extend(draft, attempt)
+        if attempt.state in _KEPT:
+            _keep(draft, _pay_lumps(draft, attempt))
 
 
-def _is_overdrawn(draft: Draft, attempt: Attempt) -> bool:
-    """Its traffic is beyond what was reserved, and so is what its caps hold: no further lump."""
-    if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
-        return False
-    if attempt.traffic_usd_micros <= attempt.traffic_reserved_usd_micros:
-        return False
+def _keep(draft: Draft, attempt: Attempt) -> None:
+    if attempt.state in _KEPT and _is_due(draft, attempt) and _has_evidence(draft, attempt):
+        _extend(draft, attempt)
+
+
+def _pay_lumps(draft: Draft, attempt: Attempt) -> Attempt:
+    """Checkpoints to another region come in lumps: the one under way and the last one are always
+    reserved, or it stops while they still are."""
+    if attempt.traffic_usd_micros == 0:
+        return attempt
+    needs = attempt.traffic_usd_micros + _lumps(draft, attempt)
+    more = needs - attempt.traffic_reserved_usd_micros
+    if more <= 0:
+        return attempt
     left = draft.purse(draft.jobs[attempt.job_id]).left_usd_micros
-    return left is not None and left < 0
+    if left is None or more <= left:
+        draft.update(dataclasses.replace(attempt, traffic_reserved_usd_micros=needs))
+    else:
+        why = f"its next checkpoints to another region need {usd(more)}, and {usd(left)} are left"
+        draft.wind_down(attempt, EndReason.BUDGET, why, why)
+    return draft.attempts[attempt.id]
+
+
+def _lumps(draft: Draft, attempt: Attempt) -> int:
+    spec, region = draft.jobs[attempt.job_id].spec, attempt.offer.pool.region
+    return transfer_usd_micros(2 * spec.lump_bytes, spec.home_region, region)
 
 
 def _is_due(draft: Draft, attempt: Attempt) -> bool:
     """Half of the step is used up, and the attempt is one that should go on. An interrupted one
     has its notice's two minutes, which are paid as a rule: `paid_until` wins over idling."""
-    if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
-        return False
     if draft.now >= attempt.paid_until or is_superseded(draft, attempt):
         return False
     job = draft.jobs[attempt.job_id]
@@ -131,7 +146,7 @@ def _extend(draft: Draft, attempt: Attempt) -> None:
 
 def _traffic_usd_micros_hour(draft: Draft, attempt: Attempt) -> int:
     """What an hour of its checkpoints to another region may come to: half as much again as so
-    far, since they come in lumps."""
+    far."""
     if attempt.first_step_at is None or attempt.traffic_usd_micros == 0:
         return 0
     trained_s = max(draft.limits.look_s, seconds_between(attempt.first_step_at, draft.now))
@@ -141,8 +156,11 @@ def _traffic_usd_micros_hour(draft: Draft, attempt: Attempt) -> int:
 def _traffic_reserved(
     draft: Draft, attempt: Attempt, until: dt.datetime, usd_micros_hour: int
 ) -> int:
+    if attempt.traffic_usd_micros == 0:
+        return attempt.traffic_reserved_usd_micros
     ahead = usd_micros_hour * seconds_between(draft.now, until) // HOUR_S
-    return max(attempt.traffic_reserved_usd_micros, attempt.traffic_usd_micros + ahead)
+    needs = attempt.traffic_usd_micros + _lumps(draft, attempt) + ahead
+    return max(attempt.traffic_reserved_usd_micros, needs)
 
 
 def _say_last_step(draft: Draft, attempt: Attempt, purse: Purse, payment: Payment) -> None:

@@ -198,10 +198,12 @@ def move_usd_micros(spec: JobSpec, region: str) -> int:
 
 
 def far_usd_micros(spec: JobSpec, region: str, limits: Limits) -> int:
-    """What a launch reserves for checkpoints between `region` and the job's home."""
+    """What a launch reserves for checkpoints between `region` and the job's home: a restore, two
+    saves and the last one, as large as they have been."""
     if spec.home_region in ("", region):
         return 0
-    return transfer_usd_micros(limits.far_bytes, spec.home_region, region)
+    lumps = max(limits.far_bytes, 4 * spec.lump_bytes)
+    return transfer_usd_micros(lumps, spec.home_region, region)
 
 
 def expected(

@@ -133,8 +133,10 @@ class JobSpec:
     # jobs of one sweep share its cap: the one that the newest of them names
     sweep: str = ""
     sweep_budget_usd_micros: int | None = None
-    # where its checkpoints lie; "" while nobody has said so
+    # -- measured: where its checkpoints lie ("" while nobody has said so), and the most that its
+    # agents have moved there or back from one report to the next
     home_region: str = ""
+    lump_bytes: int = 0
     # -- nights (core/pause)
     tz: str = "UTC"  # in which its user tells times
     window: Window | None = None
@@ -432,6 +434,7 @@ class Attempt:
     # Bringing data from other regions: the data sets at the launch, checkpoints as reported, and
     # what is reserved for the checkpoints of the time that is paid for.
     transfer_usd_micros: int = 0
+    moved_bytes: int = 0
     traffic_usd_micros: int = 0
     traffic_reserved_usd_micros: int = 0
     # The order that the agent should find, and the number of the last one that surely lies there.

@@ -255,14 +255,19 @@ def _follow_pace(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
 
 
 def _follow_traffic(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
-    """Checkpoints to and from a home bucket in another region cost by the byte."""
-    home, region = draft.jobs[attempt.job_id].spec.home_region, attempt.offer.pool.region
-    if report.moved_bytes is None or home in ("", region):
+    """Checkpoints to and from a home bucket in another region cost by the byte. How large they are
+    is worth knowing near home, too: the next place may be far."""
+    if report.moved_bytes is None or report.moved_bytes <= attempt.moved_bytes:
         return attempt
-    cost = transfer_usd_micros(report.moved_bytes, home, region)
-    if cost > attempt.traffic_usd_micros:
-        attempt = dataclasses.replace(attempt, traffic_usd_micros=cost)
-        draft.update(attempt)
+    job = draft.jobs[attempt.job_id]
+    lump = report.moved_bytes - attempt.moved_bytes
+    if lump > job.spec.lump_bytes:
+        spec = dataclasses.replace(job.spec, lump_bytes=lump)
+        draft.update(dataclasses.replace(job, spec=spec))
+    home, region = job.spec.home_region, attempt.offer.pool.region
+    cost = transfer_usd_micros(report.moved_bytes, home, region) if home not in ("", region) else 0
+    attempt = dataclasses.replace(attempt, moved_bytes=report.moved_bytes, traffic_usd_micros=cost)
+    draft.update(attempt)
     return attempt
 
 

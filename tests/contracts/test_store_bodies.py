@@ -55,6 +55,7 @@ SPEC = JobSpec(
     sweep="night",
     sweep_budget_usd_micros=50_000_000,
     home_region="us-east-1",
+    lump_bytes=3_000_000,
     window=Window(start_min=1320, stop_min=420, tz="Asia/Shanghai", days=(0, 1, 2, 3, 4)),
     price_limit=PriceLimit(
         after_s=600,
@@ -103,6 +104,7 @@ ATTEMPT = Attempt(
     running_price_usd_micros=205_000,
     extras_usd_micros_hour=16_000,
     transfer_usd_micros=100_000,
+    moved_bytes=7_000_000,
     traffic_usd_micros=4_000,
     traffic_reserved_usd_micros=9_000,
     order=Order(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotrunner.core.caps import Bound, Caps, Spent
+from spotrunner.core.charges import transfer_usd_micros
 from spotrunner.core.draft import Draft
 from spotrunner.core.keep import keep
-from spotrunner.core.model import Attempt, CommandVerb, Job, Limits, Phase, Snapshot
+from spotrunner.core.model import Attempt, CommandVerb, EndReason, Job, Limits, Phase, Snapshot
 from spotrunner.core.money import billed, exposure, usd
 from spotrunner.core.purse import ROUNDED_USD_MICROS
 from spotrunner.core.states import AttemptState
@@ -185,12 +186,14 @@ def test_no_extension_breaks_the_cap(
     moved=st.integers(0, 300_000),
     reserved=st.integers(0, 300_000),
     now_s=st.integers(900, 1799),
+    lump=st.integers(0, 3_000_000_000),
     day=st.booleans(),
 )
 def test_no_extension_breaks_the_cap_by_the_bytes_that_it_reserves(
-    left: int, moved: int, reserved: int, now_s: int, day: bool
+    left: int, moved: int, reserved: int, now_s: int, lump: int, day: bool
 ) -> None:
-    """Checkpoints to another region: half as much again as so far is reserved for the next."""
+    """Checkpoints to another region: half as much again as so far is reserved for the next, and two
+    as large as the largest; where these are not to be had, it stops."""
     attempt = an_attempt(
         launched_s=0,
         extras_usd_micros_hour=EXTRAS,
@@ -199,14 +202,21 @@ def test_no_extension_breaks_the_cap_by_the_bytes_that_it_reserves(
     )
     bound = exposure(attempt, LIMITS) + left
     caps = Caps(each_owner=Bound(day_usd_micros=bound) if day else Bound(total_usd_micros=bound))
-    jobs = [a_job(budget=None)]
+    spec = a_spec(budget_usd_micros=None, home_region="eu-west-1", lump_bytes=lump)
+    jobs = [a_job(spec=spec)]
+    lumps = transfer_usd_micros(2 * lump, "eu-west-1", "us-east-1") if moved else 0
     extended = kept(a_running_snapshot(now_s, attempt=attempt, jobs=jobs, caps=caps))
     if extended.paid_until > attempt.paid_until:
         assert exposure(extended, LIMITS) <= bound
         ahead_s = (extended.paid_until - at(now_s)).total_seconds()
-        assert extended.traffic_reserved_usd_micros >= moved + moved * 1.5 * ahead_s / now_s - 2
-    else:
+        so_much = moved + lumps + moved * 1.5 * ahead_s / now_s
+        assert extended.traffic_reserved_usd_micros >= so_much - 2
+    elif extended.ending is EndReason.BUDGET:
+        assert moved + lumps - reserved > bound - exposure(attempt, LIMITS)
         assert extended.traffic_reserved_usd_micros == reserved
+    else:
+        assert extended.traffic_reserved_usd_micros == max(reserved, moved + lumps if moved else 0)
+    assert exposure(extended, LIMITS) <= bound
 
 
 # -- under shared caps -------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from spotrunner.core.caps import Bound, Caps
 from spotrunner.core.model import Attempt, CommandVerb, EndReason, Market, Pause, Refused
 from spotrunner.core.money import dearest_usd_micros_hour
 from spotrunner.core.states import JobState
+from spotrunner.sim.agents import Durations
 from spotrunner.sim.faults import Lose
 from spotrunner.sim.trainer import Training
 from tests.daemon.tale import JOB, T0, Tale, a_spec, ended
@@ -365,3 +366,19 @@ def test_under_the_brake_nothing_is_launched_until_it_is_released() -> None:
     assert "panic" in tale.job().reason
     tale.services.mailbox.release_brake()
     tale.until_trains(2, steps=tale.head_step())
+
+
+@pytest.mark.parametrize("checkpoint_bytes", [10**9, 3 * 10**9])
+def test_checkpoints_to_a_home_far_away_are_inside_the_cap(checkpoint_bytes: int) -> None:
+    """Each costs as it goes; `tale` looks every second. What the next ones need is reserved, or it
+    stops while that is still there, with its last one committed."""
+    tale = Tale(
+        training=ENDLESS,
+        durations=Durations(checkpoint_bytes=checkpoint_bytes),
+        regions=("eu-west-1",),
+        budget_usd_micros=1_000_000,
+    )
+    tale.until(lambda: tale.job().pause is Pause.BUDGET, 4 * 3600)
+    assert all(attempt.traffic_usd_micros > 0 for attempt in tale.attempts())
+    assert {attempt.end_reason for attempt in tale.attempts()} == {EndReason.BUDGET}
+    assert all_was_saved(tale)
