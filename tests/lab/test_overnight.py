@@ -271,7 +271,7 @@ def its_owner_was_told_of_each_thing_once(nights: Nights) -> None:
     assert sum(counted.pop(each) for each in list(counted) if "will reach its cap" in each) <= 1
     assert counted == {
         "NAME is paused": 3,
-        "NAME goes on": 2,
+        "NAME goes on": 3,
         f"NAME: 50 % of the budget of {CAP} USD is spent": 1,
         f"NAME: 80 % of the budget of {CAP} USD is spent": 1,
         "NAME is done": 1,
