@@ -344,6 +344,27 @@ def test_what_a_round_launches_meanwhile_is_ended_too(account: Account, panic: P
     assert account.living() == set()
 
 
+def test_a_home_that_only_a_late_launch_names_gets_its_brake_too(
+    account: Account, panic: Panic
+) -> None:
+    account.runs("digits-7f3b.1", home=None, obeys=False)
+    account.meanwhile = [lambda: None, lambda: account.runs("digits-7f3a.2", obeys=False)]
+    told = panic("--now")
+    assert told["code"] == 0
+    assert account.brake() is not None
+    assert account.living() == set()
+
+
+def test_what_names_no_home_leaves_its_daemon_without_a_brake(
+    account: Account, panic: Panic
+) -> None:
+    account.runs("digits-7f3b.1", home=None, obeys=False)
+    told = panic("--now")
+    assert (told["code"], told["done"]) == (1, False)
+    assert told["troubles"] == ["no brake was set: nothing that was seen names a home bucket"]
+    assert account.living() == set()
+
+
 def test_other_regions_are_looked_at_again_however_long_the_saving_takes(
     account: Account, panic: Panic
 ) -> None:
