@@ -8,7 +8,8 @@ import pytest
 
 from spotrunner.core.model import CommandVerb, Snapshot
 from spotrunner.sim.faults import Fault, Lose
-from tests.daemon.tale import JOB, LONG_AGO, Tale
+from spotrunner.sim.setups import G4DN, G5
+from tests.daemon.tale import JOB, LONG_AGO, Tale, a_spec
 
 EAST, WEST = "us-east-1", "eu-west-1"
 HOUR_S = 3600
@@ -97,6 +98,22 @@ def test_an_answer_ends_it_and_the_next_outage_is_another() -> None:
     silence(tale)
     wait(tale, 2 * HOUR_S)
     assert len(told_of_prices(tale)) == 2
+
+
+def test_a_type_that_never_told_any_is_missed_since_this_outage() -> None:
+    tale = Tale(instance_types=(G4DN,))
+    silence(tale)
+    tale.start_daemon()
+    wait(tale, 1800)
+    tale.world.faults.clear()
+    wait(tale, 1800)
+    tale.command(JOB, CommandVerb.CANCEL)
+    tale.until_over()
+    tale.clock.advance(30 * HOUR_S)
+    silence(tale)
+    begun_at = tale.clock.now()
+    tale.submit(a_spec(instance_types=(G5,)), "job-bbbb")
+    assert snapshot(tale).prices_at == {EAST: begun_at}
 
 
 def test_what_nobody_asks_for_any_more_is_not_missed() -> None:
