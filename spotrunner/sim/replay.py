@@ -164,7 +164,6 @@ class Replay:
         self._priced_at: dt.datetime | None = None
         self._round_at: dt.datetime | None = scene.start
         self._launches = self._refusals = self._rounds = 0
-        self._unpaid = ""  # what the budget said since the last launch
 
     def run(self) -> Run:
         while not self._is_over():
@@ -190,11 +189,11 @@ class Replay:
         return self._job
 
     def _held_by(self) -> str:
-        """Why it did not end. A budget that paid no further launch holds for ever, also while the
-        window is closed; any other reason would have passed."""
-        if self._unpaid:
-            return self._unpaid
+        """Why it did not end. A budget that pays no further launch holds for ever; any other reason
+        would have passed."""
         reason = self._job.reason
+        if self._job.pause is Pause.BUDGET:
+            return reason
         return "the history ended before the job did" + (f": {reason}" if reason else "")
 
     # -- time ----------------------------------------------------------------------------------
@@ -327,8 +326,6 @@ class Replay:
     def _write_down(self, plan: Plan) -> None:
         for job in plan.jobs:
             self._job = job
-            if job.pause is Pause.BUDGET:
-                self._unpaid = job.reason
         for attempt in plan.attempts:
             self._keep(attempt)
             if not attempt.state.live:
@@ -365,7 +362,6 @@ class Replay:
             launched_at=self.now,
         )
         self._launches += 1
-        self._unpaid = ""
         taking = scene.takes(self.now, bid) if is_spot else None
         life = Life(attempt, self._rates[pool.instance_type], taking, self._work, self._paces)
         self._keep(attempt)

@@ -392,7 +392,7 @@ def test_its_cap_ends_it_in_the_second_night() -> None:
     assert 0 < run.cost_usd_micros <= cap
     assert reasons(replay)[:2] == [EndReason.PAUSED, EndReason.BUDGET]
     # The window closes over it, and changes nothing about the reason.
-    assert replay.job.pause is Pause.WINDOW
+    assert replay.job.pause is Pause.BUDGET
     _, (_, steps) = trained(replay)[:2]
     assert steps > 1800
 
