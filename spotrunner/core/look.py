@@ -35,11 +35,13 @@ from spotrunner.core.sight import UNSEEN, Sight, together
 from spotrunner.core.situation import Candidate, Situation
 from spotrunner.core.speed import rates, speeds
 from spotrunner.core.states import AttemptState
-from spotrunner.core.windows import open_s
+from spotrunner.core.windows import closes_at, open_s, opens_at
 
 # Of the changeovers that the job has seen, the longest of so many counts: a deadline that rests on
 # the mean is missed half of the time.
 CHANGEOVERS = 5
+# A deadline is at most a year away.
+MOST_NIGHTS = 400
 
 # The policy that takes nothing else (core/policy/on_demand).
 ON_DEMAND_ONLY = "on_demand"
@@ -81,6 +83,9 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
     known = speeds(spec, rates(progress.attempts, progress.reports))
     changeover_s = changeover(progress.attempts, limits, now)
     left_s = open_until(spec, now, spec.deadline_at) if spec.deadline_at else None
+    if left_s is not None and spec.deadline_at is not None:
+        # Each night that comes before the deadline begins with a start.
+        left_s -= changeover_s * _nights(spec, now, spec.deadline_at)
     here = _here(on, offered)
     first_work_s = _work(progress, spec, known)[1]
     base = _fallback(spec, offered, known, first_work_s, left_s, changeover_s, here)
@@ -114,6 +119,23 @@ def look(job: Job, progress: Progress, outlook: Outlook, on: Attempt | None = No
         together=together([each.sight for each in found if each.is_spot]),
         hazards=outlook.hazards,
     )
+
+
+def _nights(spec: JobSpec, now: dt.datetime, until: dt.datetime) -> int:
+    """How often its window opens again between the two; the start that is due now, or at the next
+    opening, is counted with the slack."""
+    if spec.window is None:
+        return 0
+    nights, at = 0, opens_at(spec.window, now)
+    while nights < MOST_NIGHTS:
+        closes = closes_at(spec.window, at)
+        if closes is None or closes >= until:  # at the latest where it never does
+            break
+        opens = opens_at(spec.window, closes)
+        if opens >= until:
+            break
+        nights, at = nights + 1, opens
+    return nights
 
 
 def _was_stopped_by_budget(job: Job, attempts: Sequence[Attempt]) -> bool:

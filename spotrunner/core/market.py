@@ -178,8 +178,10 @@ def within_budget(
     least_s: int,
 ) -> Candidate:
     """Left out when the caps do not pay `least_s` seconds at this offer's dearest price."""
+    if candidate.left_out is not None or not purse.balances:
+        return candidate
     pays_s = first_step_s(purse, spec, candidate.offer, now, max(limits.step_s, least_s), limits)
-    if candidate.left_out is not None or pays_s >= least_s:
+    if pays_s >= least_s:
         return candidate
     return dataclasses.replace(candidate, left_out=OVER_BUDGET)
 

@@ -600,6 +600,8 @@ class Snapshot:
     # instance ids that describe-by-id answered NotFound for
     not_found: frozenset[str] = frozenset()
     reports: Mapping[str, Report] = field(default_factory=dict)  # by attempt
+    # When all of it had been read; None: at once.
+    read_at: dt.datetime | None = None
     # When the mail was last read: an agent is silent only as far as we listened. None: just now.
     mail_at: dt.datetime | None = None
     # by job; a job whose HEAD could not be read is absent, one without a HEAD yet is None

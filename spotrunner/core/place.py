@@ -120,11 +120,13 @@ def _place_job(draft: Draft, job: Job, policies: Policies) -> None:
 
 
 def _closes_too_soon(draft: Draft, job: Job) -> dt.datetime | None:
-    """When its window closes, where a launch would hardly train until then."""
-    closes = window_end(job, draft.now)
+    """When its window closes, where a launch would hardly train until then. A deadline before that
+    is worth a short one: nothing comes after it."""
+    closes, deadline_at = window_end(job, draft.now), job.spec.deadline_at
+    if closes is None or (deadline_at is not None and deadline_at <= closes):
+        return None
     needs_s = 2 * changeover(draft.of(job.id), draft.limits, draft.now)
-    too_soon = closes is not None and (closes - draft.now).total_seconds() < needs_s
-    return closes if too_soon else None
+    return closes if (closes - draft.now).total_seconds() < needs_s else None
 
 
 def _may_start(draft: Draft, job: Job) -> bool:

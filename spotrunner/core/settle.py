@@ -462,8 +462,13 @@ def _last_sign(draft: Draft, attempt: Attempt) -> dt.datetime:
 def _unseen_end(draft: Draft, attempt: Attempt) -> dt.datetime:
     """When an instance that nobody can show any more ended at the latest: its own last word
     decides, unless it may have idled after that, else the end of its paid time."""
-    latest = min(draft.now, bill_end(attempt, draft.limits))
+    # A round may have been held up between its `now` and its reading: by a host that slept, for
+    # hours. What is ended then may have ended just before it was read.
+    read_at = draft.snapshot.read_at or draft.now
     report = draft.report(attempt)
+    if report is not None:
+        read_at = max(read_at, report.at)
+    latest = min(max(draft.now, read_at), bill_end(attempt, draft.limits))
     if report is not None and report.phase in _LAST_WORDS and attempt.notice is None:
         latest = min(latest, report.at + _s(draft.limits.done_s))
     return latest

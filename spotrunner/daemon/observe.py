@@ -100,6 +100,7 @@ class Observer:
             instances=instances,
             not_found=self._not_found(instances, live, now),
             reports=self._reports(live),
+            read_at=self.clock.now(),
             mail_at=now if boxes is not None else mail_at or NEVER,
             heads=self._heads(jobs.values()),
             boxes=boxes if boxes is not None else frozenset(),

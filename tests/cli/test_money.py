@@ -87,11 +87,11 @@ def _add(behind: Behind, id: str, state: JobState = JobState.ACTIVE, **changes: 
 
 BUDGET = """\
 CAP OF           IN              USD    SPENT  RESERVED      LEFT
-all jobs         all         $500.00    $1.95   $0.8995   $497.15
-all jobs         2026-11-02   $40.00    $1.23   $0.8995    $37.87
+all jobs         all         $500.00    $1.95   $0.8988   $497.15
+all jobs         2026-11-02   $40.00    $1.23   $0.8988    $37.87
 owner bob        all           $1.00    $1.78     $0.00  -$0.7811
-sweep lr         all           $9.00  $0.1700   $0.8995     $7.93
-job digits-7f3a  all           $2.00  $0.1700   $0.8995   $0.9305
+sweep lr         all           $9.00  $0.1700   $0.8988     $7.93
+job digits-7f3a  all           $2.00  $0.1700   $0.8988   $0.9312
 job next-aaaa    all           $5.00    $0.00     $0.00     $5.00
 
 JOB          STATE              SPENT  FORECAST
@@ -223,7 +223,7 @@ def test_show_tells_what_is_shared_and_how_it_goes_on(run: Run) -> None:
     assert facts[2:4] == [("owner", "alice"), ("sweep", "lr, $9.00 in all")]
     assert facts[-6:] == [
         ("cost", "$0.1700 (on-demand $0.5260, saved 68%)"),
-        ("budget", "$2.00: $0.8995 reserved, $0.9305 left"),
+        ("budget", "$2.00: $0.8988 reserved, $0.9312 left"),
         ("shares", "the budget of the sweep lr of 9.00 USD: $7.93 left"),
         ("shares", "the budget of the installation of 500.00 USD: $497.15 left"),
         ("shares", "the budget of the installation of 40.00 USD on 2026-11-02: $37.87 left"),

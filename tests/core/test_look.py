@@ -14,6 +14,7 @@ from spotrunner.core.purse import Balance, Cap, Purse, Scope
 from spotrunner.core.sight import Sight
 from spotrunner.core.situation import Situation
 from spotrunner.core.states import AttemptState
+from spotrunner.core.windows import Window
 from tests.build import (
     JOB,
     a_job,
@@ -284,3 +285,24 @@ def test_what_a_days_cap_does_not_pay_the_next_day_does() -> None:
 
 def test_the_policy_that_takes_nothing_else_is_named_so() -> None:
     assert OnDemand.name == ON_DEMAND_ONLY
+
+
+@pytest.mark.parametrize(
+    ("deadline_h", "left_h", "starts"),
+    [
+        (6, 6, 0),  # tonight: open from noon to 20:00 in UTC, and T0 is noon
+        (20, 8, 0),  # before it opens again
+        (25, 9, 1),
+        (49, 17, 2),
+    ],
+)
+def test_each_later_night_begins_with_a_start(deadline_h: int, left_h: int, starts: int) -> None:
+    window = Window(start_min=12 * 60, stop_min=20 * 60, tz="UTC", days=tuple(range(7)))
+    situation = seen(now_s=0, deadline_at=at(deadline_h * HOUR), work_s=HOUR, window=window)
+    assert situation.left_s == left_h * HOUR - starts * LIMITS.changeover_s
+
+
+def test_an_endless_window_has_no_later_nights() -> None:
+    window = Window(start_min=0, stop_min=1440, tz="UTC", days=tuple(range(7)))
+    situation = seen(now_s=0, deadline_at=at(99 * HOUR), work_s=HOUR, window=window)
+    assert situation.left_s == 99 * HOUR

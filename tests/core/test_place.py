@@ -390,6 +390,13 @@ def test_a_start_that_the_windows_end_would_stop_in_its_boot_is_none() -> None:
     assert job.reason == "its window closes at 12:40 UTC: too soon for another start"
 
 
+@pytest.mark.parametrize(("deadline_s", "starts"), [(2400, True), (2401, False), (9000, False)])
+def test_a_deadline_in_the_window_is_worth_a_short_start(deadline_s: int, starts: bool) -> None:
+    job = in_window("12:40")
+    spec = dataclasses.replace(job.spec, deadline_at=at(deadline_s), work_s=60)
+    assert bool(launched(a_snapshot(700, jobs=[dataclasses.replace(job, spec=spec)]))) is starts
+
+
 def test_a_hold_launches_nothing_and_says_until_when() -> None:
     held = a_snapshot(600, held_until=at(3600))
     assert not launched(held)

@@ -291,6 +291,28 @@ def test_what_it_cost(ended_s: int, by: EndedBy, market: Market, micros: int) ->
     assert ended.ended_at == at(ended_s)
 
 
+@pytest.mark.parametrize(
+    ("read_s", "reports", "lived_s"),
+    [
+        (None, (), 600),  # the round's own time
+        (1200, (), 1200),  # its host slept between its first look and the listing
+        (99_999, (), 1800 + 120),  # for ever so long: not beyond what was paid
+        (1200, (a_report(ID, 900, Phase.UNPAID),), 960),  # the last word tells better
+        (None, (a_report(ID, 900, Phase.TRAIN),), 900),  # it lived after our `now`
+    ],
+)
+def test_an_end_without_a_time_is_not_before_it_was_read(
+    read_s: float | None, reports: tuple[Report, ...], lived_s: int
+) -> None:
+    attempt = an_attempt(launched_s=0)
+    ended = an_instance(attempt, InstanceState.ENDED, ended_by=EndedBy.ITSELF)
+    read_at = None if read_s is None else at(read_s)
+    snapshot = a_snapshot(
+        600, attempts=[attempt], instances=[ended], reports=reports, read_at=read_at
+    )
+    assert attempt_of(snapshot).ended_at == at(lived_s)
+
+
 def test_what_was_told_its_last_step_and_powered_off_unheard_ended_by_the_budget() -> None:
     attempt = an_attempt(end_detail="the budget pays no further step")
     ended = attempt_of(an_end(attempt, ended_s=1790, by=EndedBy.ITSELF, now_s=1830))
