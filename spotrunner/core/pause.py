@@ -85,15 +85,16 @@ def _by_price(draft: Draft, job: Job) -> Reason | None:
     else:
         # What is below the limit and cannot be had now is no reason: it waits for its capacity.
         stops = bool(offered) and all(is_too_dear(spec, each.offer) for each in offered)
-    return (Pause.PRICE, _price_words(spec, offered)) if stops or waits else None
+    return (Pause.PRICE, _price_words(spec, offered, waits)) if stops or waits else None
 
 
-def _price_words(spec: JobSpec, offered: Sequence[Candidate]) -> str:
-    dear = [each.offer for each in offered if is_too_dear(spec, each.offer, True)]
+def _price_words(spec: JobSpec, offered: Sequence[Candidate], waits: bool) -> str:
+    """By the limit that it has crossed, and then by the one that it waits for."""
+    dear = [each.offer for each in offered if is_too_dear(spec, each.offer, waits)]
     if not dear:
-        return "what is below resume_below cannot be had now"
+        return "what is cheap enough cannot be had now"
     least = min(dear, key=lambda offer: offer.price_usd_micros_hour)
-    return f"the cheapest offer is {least.pool}: {above_limit(spec, least, True)}"
+    return f"the cheapest offer is {least.pool}: {above_limit(spec, least, waits)}"
 
 
 def is_above_for_long(draft: Draft, attempt: Attempt) -> bool:

@@ -2,7 +2,8 @@
 
 A store that was restored from a backup, or lost, has forgotten what was spent and paid for since;
 the receipts (ports.Receipts) have not. The store stays the authority on everything else: what it
-knows as ended has ended, and what users asked for since the backup is lost. Where a receipt shows
+knows as ended has ended, and of what users asked for since the backup only another budget or
+deadline is known, which lies with the job. Where a receipt shows
 that somebody wanted the job to stop, it waits for somebody's word.
 """
 
@@ -154,6 +155,7 @@ def _merged(known: Attempt, receipt: Attempt) -> Attempt:
             base.hour_prices_usd_micros, other.hour_prices_usd_micros, key=len
         ),
         running_price_usd_micros=base.running_price_usd_micros or other.running_price_usd_micros,
+        moved_bytes=max(base.moved_bytes, other.moved_bytes),
         transfer_usd_micros=max(base.transfer_usd_micros, other.transfer_usd_micros),
         traffic_usd_micros=max(base.traffic_usd_micros, other.traffic_usd_micros),
         traffic_reserved_usd_micros=max(
@@ -188,7 +190,7 @@ def _recover_job(desk: _Desk, job_id: str, learned: Sequence[_Learned]) -> None:
     if job is None:
         _warn_of_nobodys(job_id, learned)
         return
-    placed = _placed(job, learned)
+    placed = _placed(_as_extended(desk, job), learned)
     event = _event(job, learned, desk.now)
     changes = Changes(
         jobs=(placed,) if placed != job else (),
@@ -220,6 +222,20 @@ def _add_job(desk: _Desk, job_id: str, attempts: Sequence[Attempt]) -> Job | Non
     )
     desk.store.add_job(job, ())
     return job
+
+
+def _as_extended(desk: _Desk, job: Job) -> Job:
+    """With the budget and the deadline that lie with it: whoever changed them since the backup
+    wrote them there first (web/wishes)."""
+    spec = _lying_at(desk.objects, f"jobs/{job.id}/spec.json", _SPEC)
+    if spec is None:
+        return job
+    return dataclasses.replace(
+        job,
+        spec=dataclasses.replace(
+            job.spec, budget_usd_micros=spec.budget_usd_micros, deadline_at=spec.deadline_at
+        ),
+    )
 
 
 def _fate(spec: JobSpec, head: Head | None, attempts: Sequence[Attempt]) -> tuple[JobState, str]:

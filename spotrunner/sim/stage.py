@@ -7,6 +7,7 @@ code as in production; the market, S3 and the trainer are modelled, and time is 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import email.utils
 import random
@@ -270,6 +271,12 @@ class Stage:
         budget_usd_micros: int | None = None,
         deadline_at: dt.datetime | None = None,
     ) -> None:
+        """As the API takes it; while S3 is away it takes no other budget or deadline."""
+        if verb is CommandVerb.EXTEND:
+            try:
+                self._rewrite_spec(job_id, budget_usd_micros, deadline_at)
+            except Unavailable:
+                return
         self.store.add_command(
             job_id,
             verb,
@@ -277,6 +284,17 @@ class Stage:
             budget_usd_micros=budget_usd_micros,
             deadline_at=deadline_at,
         )
+
+    def _rewrite_spec(
+        self, job_id: str, budget_usd_micros: int | None, deadline_at: dt.datetime | None
+    ) -> None:
+        spec = self.job(job_id).spec
+        extended = dataclasses.replace(
+            spec,
+            budget_usd_micros=budget_usd_micros or spec.budget_usd_micros,
+            deadline_at=deadline_at or spec.deadline_at,
+        )
+        self.objects.put(f"jobs/{job_id}/spec.json", codec.to_json(extended))
 
     def job(self, job_id: str = "job-aaaa") -> Job:
         job = self.store.job(job_id)

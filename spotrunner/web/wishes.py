@@ -58,6 +58,8 @@ class WishCalls:
         told = checked(self._deps, found, spec)
         if told.wrong:
             raise errors.refused(told.wrong)
+        # First where a daemon finds it whose store was lost: a cap is never forgotten.
+        self._deps.objects.put(f"jobs/{found.id}/spec.json", self._deps.encode(spec))
         command = self._deps.store.add_command(
             found.id,
             CommandVerb.EXTEND,

@@ -338,10 +338,10 @@ def test_it_stops_with_a_checkpoint_and_says_the_price() -> None:
     plan = decided(snapshot)
     assert attempt_after(plan, snapshot).ending is EndReason.PAUSED
     assert [posted.order.verb for posted in plan.orders] == [Verb.STOP]
-    assert job_after(plan, snapshot).reason == (
-        "the cheapest offer is us-east-1a/g4dn.xlarge: its 0.2500 USD/h are above resume_below,"
-        " 0.1900 USD/h"
-    )
+    place = "the cheapest offer is us-east-1a/g4dn.xlarge: its 0.2500 USD/h are above "
+    assert job_after(plan, snapshot).reason == f"{place}pause_above, 0.2000 USD/h"
+    later = applied(snapshot, plan, now_s=9015)
+    assert job_after(decided(later), later).reason == f"{place}resume_below, 0.1900 USD/h"
 
 
 # What the price does every 5 minutes, with the state of the job. Above 0.2 it waits 10 minutes, and

@@ -149,10 +149,24 @@ def test_only_what_is_unknown_or_alive_is_read() -> None:
     bench.receipt(*ended, an_attempt(1001), an_attempt(1002, S.ENDED, cost_usd_micros=5))
     bench.recover()
     assert sorted(bench.objects.gets) == [
+        f"jobs/{JOB}/spec.json",
         f"ledger/{JOB}/{JOB}.1001.json",
         f"ledger/{JOB}/{JOB}.1002.json",
     ]
     assert len(bench.attempts()) == 1002
+
+
+def test_another_budget_since_the_backup_is_known_where_the_job_lies() -> None:
+    """`extend` writes it there before it tells the daemon: a cap is never forgotten."""
+    bench = Bench(an_attempt(1))
+    old = bench.job().spec
+    bench.submitted(dataclasses.replace(old, budget_usd_micros=350_000, deadline_at=at(9000)))
+    bench.recover()
+    assert bench.job().spec == old, "the store is not behind"
+    bench.receipt(an_attempt(2))
+    bench.recover()
+    assert bench.job().spec.budget_usd_micros == 350_000
+    assert bench.job().spec.deadline_at == at(9000)
 
 
 # -- attempts that the store does not know -----------------------------------------------------

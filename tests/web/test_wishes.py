@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 from typing import Any
 
 import pytest
@@ -188,6 +189,13 @@ def test_another_budget_and_another_deadline_are_written_down(api: Api) -> None:
             deadline_at=START + 6 * HOUR,
         ),
     )
+
+
+def test_it_lies_with_the_job_for_a_daemon_whose_store_was_lost(api: Api) -> None:
+    _put(api, JobState.ACTIVE, _running())
+    assert _extended(api, budget="12.5") == []
+    spec = json.loads(api.home.get(f"jobs/{JOB}/spec.json").body)
+    assert spec["budget_usd_micros"] == 12_500_000
 
 
 def test_what_is_not_given_stays_as_it_is(api: Api) -> None:
