@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
+
+from spotrunner.core.located import OddNumber
 
 # More than any job costs, and far below where 64-bit micro-dollars end.
 MAX_USD = 1_000_000_000
@@ -23,6 +26,16 @@ def usd_problem(value: Decimal, more_than: Decimal = Decimal(0)) -> str | None:
     if value != round(value, DECIMALS):
         return f"expected at most {DECIMALS} decimals (of a USD), found {value}"
     return None
+
+
+def as_written(value: Any) -> Any:
+    """Raises ValueError for a number that YAML has made of something else."""
+    if isinstance(value, OddNumber):
+        raise ValueError(
+            f"YAML reads {value.text} as {int(value)}: write the amount with a decimal point, such"
+            " as 1.30"
+        )
+    return value
 
 
 def to_usd_micros(value: Decimal) -> int:

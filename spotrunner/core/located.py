@@ -99,8 +99,20 @@ def read(text: str, file: str) -> Document:
     return Document(values=values, lines=places.lines, words=places.words)
 
 
+class OddNumber(int):
+    """What YAML 1.1 reads otherwise than people: 1:30 is 90, 010 is 8, 0x10 is 16."""
+
+    def __new__(cls, value: int, text: str) -> OddNumber:
+        number = super().__new__(cls, value)
+        number.text = text
+        return number
+
+    text: str
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but that 2026-02-30, which looks like a day and is none, stays text."""
+    """PyYAML's, but that 2026-02-30, which looks like a day and is none, stays text, and that a
+    number remembers how it was written where YAML reads another one than people."""
 
     def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
         try:
@@ -108,8 +120,14 @@ class _Loader(yaml.SafeLoader):
         except ValueError:
             return self.construct_scalar(node)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = int(super().construct_yaml_int(node))
+        text = node.value.replace("_", "").lstrip("+-")
+        return OddNumber(value, node.value) if text != str(abs(value)) else value
+
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 _KINDS = {yaml.SequenceNode: "a list", yaml.ScalarNode: "text"}
 

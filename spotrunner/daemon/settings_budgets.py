@@ -6,9 +6,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from spotrunner.core.amounts import to_usd_micros, usd_problem
+from spotrunner.core.amounts import as_written, to_usd_micros, usd_problem
 from spotrunner.core.caps import Bound, Caps
 from spotrunner.core.names import name_problem
 from spotrunner.core.windows import zone_problem
@@ -32,7 +32,7 @@ def _owner(value: str) -> str:
     return value
 
 
-Usd = Annotated[Decimal, AfterValidator(_usd)]
+Usd = Annotated[Decimal, AfterValidator(_usd), BeforeValidator(as_written)]
 
 
 class BoundFile(BaseModel):

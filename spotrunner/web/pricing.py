@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from spotrunner.core.amounts import to_usd_micros, usd_problem
+from spotrunner.core.amounts import as_written, to_usd_micros, usd_problem
 from spotrunner.core.located import Problem
 from spotrunner.core.market import is_too_dear
 from spotrunner.core.model import JobSpec, Market, Offer, PriceLimit
@@ -25,7 +25,7 @@ _ALL = Decimal(100)
 
 def _level(value: Any) -> str:
     """USD an hour, or percents; kept as text, so that one type holds both."""
-    number = _number(value)
+    number = _number(as_written(value))
     if number is None or not number.is_finite():
         raise ValueError(
             'expected USD an hour, such as 0.60, or a share of the on-demand price, such as "40%",'

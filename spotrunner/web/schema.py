@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from spotrunner.core.amounts import to_usd_micros, usd_problem
+from spotrunner.core.amounts import as_written, to_usd_micros, usd_problem
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
 from spotrunner.core.model import DataSource, JobSpec, Market
@@ -254,7 +254,7 @@ EnvValue = Annotated[
 ]
 Name = Annotated[str, AfterValidator(_name)]
 # USD; more than nothing
-Budget = Annotated[Decimal, AfterValidator(_budget)]
+Budget = Annotated[Decimal, AfterValidator(_budget), BeforeValidator(as_written)]
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class JobFile(_Part):
     deadline: nights.Deadline | None = None
     policy: Annotated[str, AfterValidator(_policy)] | None = None
     # USD an hour; None: EC2 charges its spot price, up to the on-demand price
-    max_price: Annotated[Decimal, AfterValidator(_price)] | None = None
+    max_price: Annotated[Decimal, AfterValidator(_price), BeforeValidator(as_written)] | None = None
     # None: nobody's; the command line names whoever submits.
     owner: Name | None = None
     sweep: Sweep | None = None

@@ -368,3 +368,20 @@ def test_the_api_takes_no_other_kind_of_time(value: Any) -> None:
 )
 def test_the_jobs_zone_is_its_own_else_its_windows(text: str, zone: str) -> None:
     assert _spec(text).tz == zone
+
+
+@pytest.mark.parametrize("key", ["budget", "max_price", "pause_above"])
+@pytest.mark.parametrize(
+    ("written", "read"), [("1:30", 90), ("010", 8), ("0x10", 16), ("0b11", 3), ("-1:30", -90)]
+)
+def test_an_amount_that_yaml_reads_otherwise_is_none(key: str, written: str, read: int) -> None:
+    said = _said(f"{key}: {written}\n")
+    assert any(
+        f"{key}: YAML reads {written} as {read}: write the amount with a decimal point" in each
+        for each in said
+    ), said
+
+
+def test_plain_amounts_are_what_they_are() -> None:
+    assert _spec("budget: 1_000").budget_usd_micros == 1_000_000_000
+    assert _spec("budget: +7").budget_usd_micros == 7_000_000
