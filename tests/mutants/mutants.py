@@ -215,8 +215,8 @@ MUTANTS = (
     Mutant(
         "a launch that the cap pays no boot of",
         "core/market.py",
-        " or pays_s >= least_s:\n",
-        " or pays_s > 0:\n",
+        "    if pays_s >= least_s:\n",
+        "    if pays_s > 0:\n",
         "core/test_place.py::test_a_launch_the_cap_cannot_pay_the_boot_of_is_refused_with_the_number",
     ),
     Mutant(
@@ -519,8 +519,8 @@ MUTANTS = (
     Mutant(
         "what stops for a wish is cut off before it has saved",
         "core/retire.py",
-        "(EndReason.CANCELLED, EndReason.MOVED, EndReason.PAUSED)",
-        "(EndReason.CANCELLED, EndReason.PAUSED)",
+        "        EndReason.MOVED,\n        EndReason.PAUSED,\n",
+        "        EndReason.PAUSED,\n",
         "core/test_moves.py::test_a_stop_for_a_wish_has_the_time_of_a_cancelled_one",
     ),
     Mutant(
