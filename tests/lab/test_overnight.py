@@ -147,8 +147,10 @@ pause_after: 10m
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Of each attempt: the step that it went on from, and its last one."""
-        return [self.job.span(number + 1) for number in range(len(self.job.attempts))]
+        """Of each attempt that trained: the step that it went on from, and its last one. One may
+        have been launched by a price that its region had not told anew yet, and never train."""
+        numbers = range(1, len(self.job.attempts) + 1)
+        return [self.job.span(number) for number in numbers if self.job.trains(number)]
 
     def trains_as(self, number: int) -> bool:
         return len(self.job.attempts) == number and self.job.trains(number)
@@ -159,14 +161,13 @@ pause_after: 10m
         head, spans = self.job.head(), self.spans
         assert (head.final, head.done) == (True, None)
         assert head.step == spans[-1][1] > 0
-        self.rested = len(spans)
+        self.rested = len(self.job.attempts)
 
     def goes_on(self) -> None:
         """With another attempt, from the step at which the last one stopped."""
-        number = self.rested + 1
-        self.skip_until(lambda: len(self.job.attempts) == number)
-        until(lambda: self.trains_as(number), BOOT_S)
-        assert self.job.span(number)[0] == self.spans[-2][1]
+        self.skip_until(lambda: len(self.job.attempts) > self.rested)
+        until(lambda: self.job.trains(len(self.job.attempts)), BOOT_S)
+        assert self.spans[-1][0] == self.spans[-2][1]
 
 
 def lab_time(ground: Stage) -> dt.datetime:
