@@ -85,13 +85,20 @@ def goes_on(deps: Deps, job: Job, purse: Purse) -> str:
     if job.state is not JobState.PAUSED:
         return ""
     if job.pause is Pause.BUDGET:
-        return _by_budget(job, purse.tightest.cap if purse.tightest else None, deps)
+        return _by_budget(job, _blocking(purse), deps)
     if job.pause is Pause.WINDOW and job.spec.window is not None:
         now = deps.clock.now()
         return f"at {clock(opens_at(job.spec.window, now), now)}, when its window opens"
     if job.pause is Pause.PRICE and job.spec.price_limit is not None:
         return f"when an offer costs at most {_resume_words(job.spec.price_limit)}"
     return f"by spotrunner resume {job.id}"
+
+
+def _blocking(purse: Purse) -> Cap | None:
+    """The tightest; but where a cap in all is spent, too, no other day changes anything."""
+    spent = [it for it in purse.balances if it.cap.day is None and it.left_usd_micros <= 0]
+    tightest = min(spent, key=lambda it: it.left_usd_micros, default=purse.tightest)
+    return tightest.cap if tightest else None
 
 
 def _by_budget(job: Job, cap: Cap | None, deps: Deps) -> str:

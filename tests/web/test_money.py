@@ -7,15 +7,19 @@ On-demand instances of 0.526 USD an hour have lived for 900 s (0.1315 USD) and a
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from spotrunner.core.caps import Bound, Caps
 from spotrunner.core.model import EndReason, Market, Pause
+from spotrunner.core.purse import Balance, Cap, Purse, Scope
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.core.windows import Window
 from spotrunner.ports import Changes
+from spotrunner.web.ahead import goes_on
+from spotrunner.web.deps import Deps
 from tests.build import JOB, T0, a_job, a_report, a_spec, an_attempt, an_offer
 from tests.web.conftest import START, Api
 
@@ -369,3 +373,18 @@ def test_what_cannot_be_reported_is_refused(api: Api, query: dict[str, str], wor
     assert response.status_code == 422
     (problem,) = response.json()["errors"]
     assert (problem["key"], problem["message"]) == (next(iter(query)), words)
+
+
+def test_a_day_that_ends_does_not_help_where_the_total_is_spent_too(api: Api) -> None:
+    def balance(left: int, day: dt.date | None) -> Balance:
+        end = None if day is None else START + dt.timedelta(hours=9)
+        begin = None if day is None else START - dt.timedelta(hours=9)
+        cap = Cap(scope=Scope.OWNER, name="alice", usd_micros=10**6, day=day, begin=begin, end=end)
+        return Balance(cap=cap, accrued_usd_micros=10**6 - left, reserved_usd_micros=0)
+
+    day = balance(-300_000, START.date())
+    job = a_job(JobState.PAUSED, pause=Pause.BUDGET)
+    deps = cast(Deps, SimpleNamespace(clock=api.clock))
+    assert "another day pays" in goes_on(deps, job, Purse(balances=(day, balance(1, None))))
+    told = goes_on(deps, job, Purse(balances=(day, balance(-1, None))))
+    assert told == "when alice's budget of 1.00 USD is raised in the daemon's settings"
