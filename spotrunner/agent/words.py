@@ -11,6 +11,8 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+from spotrunner.core.diagnosis import Diagnosis
+from spotrunner.core.figures import ClockState, Copying, Figures
 from spotrunner.core.model import CheckpointRef, Head, Order, Report
 
 
@@ -60,6 +62,11 @@ class Config:
     hopeless_tries: int = 5
     # how often the power is switched off again while the machine still runs
     off_again_s: float = 30.0
+    # -- a trainer without a sign of life is stalled after the larger of this time and so many of
+    # its median steps; after its SIGABRT it has so long to print its stacks and go
+    stall_least_s: float = 600.0
+    stall_steps: int = 20
+    abort_grace_s: float = 30.0
 
 
 class Sig(str, enum.Enum):
@@ -67,6 +74,7 @@ class Sig(str, enum.Enum):
 
     SAVE = "SIGUSR1"
     STOP = "SIGTERM"
+    ABORT = "SIGABRT"  # of a stalled trainer, for its stack traces
     KILL = "SIGKILL"
 
 
@@ -80,7 +88,10 @@ class Identify:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Spec, workdir, data and image. Answer: Fetched."""
+    """Spec, workdir, data, image and secrets. `beside_trainer`: one that an earlier agent started
+    is there already, so nothing that it uses may be touched. Answer: Fetched."""
+
+    beside_trainer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +171,12 @@ class StartTrainer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adopt:
+    """Watch the trainer that an earlier agent started, also one that has ended meanwhile. Answered
+    by TrainerExited, some day."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signal:
     signal: Sig
 
@@ -199,7 +216,16 @@ class PowerOff:
 
 
 Instruction = (
-    Task | StartTrainer | Signal | Post | PollOrder | ReadHead | ShipLogs | ArmTimer | PowerOff
+    Task
+    | StartTrainer
+    | Adopt
+    | Signal
+    | Post
+    | PollOrder
+    | ReadHead
+    | ShipLogs
+    | ArmTimer
+    | PowerOff
 )
 
 # -- events ------------------------------------------------------------------------------------
@@ -217,9 +243,11 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """`launched_at` is None where IMDS does not say it."""
+    """`launched_at` is None where IMDS does not say it. `has_trainer`: an earlier agent of this
+    attempt has started one here, which runs or has ended."""
 
     launched_at: dt.datetime | None = None
+    has_trainer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +264,41 @@ class NoticeSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
+    """`stall_after_s` is the job's own word on it, if it has one."""
+
     handles_save_signal: bool = True
+    stall_after_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageThere:
+    """In the middle of a Fetch. `digest` is "" without a container; `baked`: it was there before
+    anybody asked for it."""
+
+    digest: str = ""
+    baked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataThere:
+    """In the middle of a Fetch: workdir and data sets are in place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """How far a copy of data is."""
+
+    copying: Copying
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresSeen:
+    figures: Figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSeen:
+    clock: ClockState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,10 +380,12 @@ class Posted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerExited:
-    """`code` as a shell has it: 128 + n for signal n."""
+    """`code` as a shell has it: 128 + n for signal n. `diagnosis`: where it is one of the ends that
+    are known."""
 
     code: int
     log_tail: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,6 +416,11 @@ Event = (
     | OrderSeen
     | NoticeSeen
     | Fetched
+    | ImageThere
+    | DataThere
+    | Copied
+    | FiguresSeen
+    | ClockSeen
     | HeadSeen
     | HeadTaken
     | Fenced

@@ -12,8 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spotrunner.core.caps import NOTHING_SPENT, UNCAPPED, Caps, Spent
+from spotrunner.core.diagnosis import Diagnosis
 from spotrunner.core.hazard import MEASURED, Hazards
+from spotrunner.core.letters import Notice as Notice
+from spotrunner.core.letters import Order as Order
+from spotrunner.core.letters import Phase as Phase
+from spotrunner.core.letters import Report as Report
+from spotrunner.core.letters import TakeOver as TakeOver
+from spotrunner.core.letters import Verb as Verb
 from spotrunner.core.limits import Limits as Limits
+from spotrunner.core.milestones import NOTHING_REACHED, Milestones
+from spotrunner.core.saving import ASKED_FOR, Saving
+from spotrunner.core.secret_ref import SecretRef
 from spotrunner.core.sight import Sight
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.core.windows import Window
@@ -61,6 +71,13 @@ class Quote:
     price_usd_micros_hour: int
 
 
+class DataMode(str, enum.Enum):
+    """How data reaches the disk of an instance."""
+
+    COPY = "copy"  # all of it, before the training
+    MOUNT = "mount"  # read-only, what is read when it is read, through a bounded cache
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
     """A prefix in S3 (`s3://bucket/prefix/`) and the folder below the data directory it fills.
@@ -68,6 +85,7 @@ class DataSource:
 
     source: str
     target: str
+    mode: DataMode = DataMode.COPY
     bytes: int | None = None
     region: str | None = None
 
@@ -146,6 +164,13 @@ class JobSpec:
     unattended_s: int | None = None
     # the names of the channels that its alerts go to; empty: its owner's
     alerts: tuple[str, ...] = ()
+    # -- on the instance
+    secrets: tuple[SecretRef, ...] = ()
+    saving: Saving = ASKED_FOR
+    # how long a trainer may make no step before it counts as stalled; None: by its own pace
+    stall_after_s: int | None = None
+    # inside the container, and not as a user without rights: for a `setup` that installs packages
+    as_root: bool = False
 
 
 class Pause(str, enum.Enum):
@@ -199,14 +224,6 @@ class EndReason(str, enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notice:
-    """EC2's word that it takes an instance at `at`; `seen_at` is when the agent read it."""
-
-    at: dt.datetime
-    seen_at: dt.datetime
-
-
-@dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
     """One RunInstances request in one zone, complete: it is stored before it is sent, and a retry
     sends exactly the stored values, since EC2 compares every byte with the token's first use."""
@@ -223,88 +240,6 @@ class LaunchRequest:
     security_group_ids: tuple[str, ...] = ()
     instance_profile: str | None = None
     max_price_usd_micros: int | None = None  # an hour; spot only
-
-
-class Verb(str, enum.Enum):
-    """What an order tells an agent."""
-
-    RUN = "run"
-    STOP = "stop"  # save, commit as final, power off
-
-
-@dataclass(frozen=True, kw_only=True)
-class TakeOver:
-    """When a replacement may take HEAD from its predecessor, beside HEAD being `final`:
-    at once when `now` (the predecessor is gone, or silent), or when the time `by` has passed."""
-
-    attempt: str
-    now: bool = False
-    by: dt.datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What the daemon wants of the agent that serves `box`. `(epoch, n)` only rises."""
-
-    box: str
-    epoch: int
-    n: int
-    attempt: str
-    generation: int
-    verb: Verb
-    paid_until: dt.datetime
-    why: str = ""
-    take_over: TakeOver | None = None
-    # The replacement of this attempt has everything in place: save, commit as final and hand over.
-    replacement_ready: bool = False
-    checkpoints_asked: int = 0
-    watched: bool = False
-
-
-class Phase(str, enum.Enum):
-    """Where an agent is."""
-
-    BOOT = "boot"
-    FETCH = "fetch"  # workdir and data
-    READY = "ready"  # everything in place, waits for HEAD
-    RESTORE = "restore"
-    TRAIN = "train"
-    HANDOVER = "handover"  # SIGTERM sent; final save and commit under way
-    IDLE = "idle"  # committed as final; waits for EC2 to take the instance
-    DONE = "done"  # outputs committed
-    FAILED = "failed"  # the trainer failed
-    FAULT = "fault"  # this instance cannot train: another one may
-    STOPPED = "stopped"  # stopped by an order, committed
-    UNPAID = "unpaid"  # stopped at the end of its paid time, committed
-    FENCED = "fenced"  # a later generation holds HEAD
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What an agent says of itself. Times are the agent's (server) time."""
-
-    attempt: str
-    box: str
-    at: dt.datetime
-    phase: Phase
-    rank: int = 0
-    step: int | None = None
-    total_steps: int | None = None
-    steps_per_s: float | None = None
-    metrics: tuple[tuple[str, float], ...] = ()
-    # the last checkpoint that this attempt committed
-    committed_step: int | None = None
-    committed_at: dt.datetime | None = None
-    notice: Notice | None = None
-    first_step_at: dt.datetime | None = None
-    save_s: float | None = None
-    commit_s: float | None = None
-    exit_code: int | None = None
-    # between the instance and the home bucket so far: checkpoints, both ways, and outputs
-    moved_bytes: int | None = None
-    message: str = ""
-    log_tail: tuple[str, ...] = ()
-    order_n: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,6 +387,10 @@ class Attempt:
     free: bool = False
     # Nobody can say any more how, or when, it ended: the dearer case is booked.
     estimated: bool = False
+    # What its agent told of the way up, of its image and of its trainer's end; kept for good.
+    milestones: Milestones = NOTHING_REACHED
+    image_digest: str = ""
+    diagnosis: Diagnosis | None = None
 
 
 class Refused(str, enum.Enum):
