@@ -137,7 +137,7 @@ class Deeds:
         return w.Committed(head=head, commit_s=commit_s, moved_bytes=moved_bytes)
 
     def _keep_logs(self, _: w.KeepLogs) -> w.Event:
-        self.logs.ship()
+        self.logs.ship(last=True)
         self.courier.keep_logs()
         return w.LogsKept()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spotrunner.agent.folders import Folders, complete_steps
-from spotrunner.agent.logs import CHUNK_BYTES, LogShipper, tail
+from spotrunner.agent.logs import CHUNK_BYTES, LogShipper
 from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.words import Event, Progressed, Saved, SaveTook, TrainerExited
 
@@ -103,7 +103,7 @@ class TrainerWatch:
             self._known.add(step)
             self._put(Saved(step=step))
         if code is not None:
-            self._put(TrainerExited(code=code, log_tail=tail(self._folders.trainer_log)))
+            self._put(TrainerExited(code=code, log_tail=self._logs.tail()))
         elif self._logs.waiting_bytes >= CHUNK_BYTES:
             self._ship()
         return code
