@@ -34,6 +34,7 @@ from spotrunner.core.model import (
     Refused,
     Report,
 )
+from spotrunner.core.secret_place import SecretPlace
 from spotrunner.core.states import JobState
 
 # -- errors by meaning -------------------------------------------------------------------------
@@ -320,6 +321,11 @@ class Objects(Protocol):
         """Write and return the new etag. At most one condition. Raises PreconditionFailed."""
         ...
 
+    def put_encrypted(self, key: str, body: bytes, kms_key: str | None = None) -> None:
+        """Write what only those can read who may use this key of KMS; None: AWS's own for S3. With
+        a key of its own, readers and writers without a right to it get NotAuthorized."""
+        ...
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """In the order of the keys, over all pages."""
         ...
@@ -348,6 +354,18 @@ class Buckets(Protocol):
 
     def region(self, bucket: str) -> str:
         """Where it is. Raises Unavailable, NotAuthorized, Misconfigured (no such bucket)."""
+        ...
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+class Secrets(Protocol):
+    """Secrets where AWS keeps them. No error has a value in its text, and each names the place."""
+
+    def read(self, place: SecretPlace) -> str:
+        """Raises NotFound, NotAuthorized (with what to allow), Misconfigured (it is no text, or has
+        no such key), Throttled, Unavailable."""
         ...
 
 

@@ -29,6 +29,8 @@ class MemoryObjects:
         self._lock = threading.Lock()
         self._stored: dict[str, _Stored] = {}
         self._faults: list[_Fault] = []
+        # what was put encrypted, and with which key
+        self.encrypted: dict[str, str | None] = {}
 
     # -- the script of faults ------------------------------------------------------------------
 
@@ -69,6 +71,11 @@ class MemoryObjects:
             elif fault is not None:
                 raise Unavailable(f"no answer to the put of {key}")
             return etag
+
+    def put_encrypted(self, key: str, body: bytes, kms_key: str | None = None) -> None:
+        self.put(key, body)
+        with self._lock:
+            self.encrypted[key] = kms_key
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with self._lock:

@@ -215,3 +215,11 @@ def test_a_download_into_no_folder_leaves_nothing(objects: Objects, tmp_path: Pa
 def test_a_url_names_the_object(objects: Objects) -> None:
     objects.put("agent/x.tar.gz", b"x")
     assert "agent/x.tar.gz" in objects.presigned("agent/x.tar.gz", 60)
+
+
+def test_what_is_put_encrypted_is_read_as_any_other(bench: Bench) -> None:
+    bench.objects.put_encrypted("secrets/token", b"s-1")
+    bench.objects.put_encrypted("secrets/token", b"s-2", kms_key="alias/mine")
+    assert bench.objects.get("secrets/token").body == b"s-2"
+    bench.objects.delete(["secrets/token"])
+    assert not list(bench.objects.list("secrets/"))

@@ -204,6 +204,8 @@ _CALLS: Mapping[str, type[PortError]] = {
     "Unavailable": Unavailable,
     "NoSuchBucket": Misconfigured,
     "ParameterNotFound": NotFound,
+    "ParameterVersionNotFound": NotFound,
+    "ResourceNotFoundException": NotFound,  # Secrets Manager's
 }
 
 _ENDS: Mapping[str, EndedBy] = {

@@ -69,6 +69,13 @@ class S3Objects:
             answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **condition)
             return answer["ETag"]
 
+    def put_encrypted(self, key: str, body: bytes, kms_key: str | None = None) -> None:
+        named = {"SSEKMSKeyId": kms_key} if kms_key else {}
+        with by_meaning():
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=body, ServerSideEncryption="aws:kms", **named
+            )
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with by_meaning():
             pages = self._client.get_paginator("list_objects_v2")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_ssm import SSMClient
 
@@ -92,6 +93,10 @@ class Aws:
 
     def ssm(self, region: str) -> SSMClient:
         client: SSMClient = self._client("ssm", region)
+        return client
+
+    def secretsmanager(self, region: str) -> SecretsManagerClient:
+        client: SecretsManagerClient = self._client("secretsmanager", region)
         return client
 
     def pricing(self) -> PricingClient:
