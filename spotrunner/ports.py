@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,10 @@ from spotrunner.core.states import JobState
 
 class PortError(Exception):
     """Anything that a port can answer instead of a result."""
+
+
+class GaveWay(PortError):
+    """Left in the middle, since whoever asked for it said that something else is more urgent."""
 
 
 class Unavailable(PortError):
@@ -300,6 +304,19 @@ class Blob:
     etag: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What went over the wire, measured on its way."""
+
+    bytes: int
+    sha256: str
+
+
+def always() -> bool:
+    """Nothing is more urgent."""
+    return True
+
+
 class Objects(Protocol):
     """One bucket. Keys have no leading slash. Writes are atomic, reads are strongly consistent.
 
@@ -334,12 +351,21 @@ class Objects(Protocol):
         """Missing keys are no error."""
         ...
 
-    def upload(self, path: Path, key: str, *, if_absent: bool = False) -> None:
-        """A file, in parts where it is large. Raises PreconditionFailed, FileNotFoundError."""
+    def upload(
+        self,
+        path: Path,
+        key: str,
+        *,
+        if_absent: bool = False,
+        may_go_on: Callable[[], bool] = always,
+    ) -> Content:
+        """A file, in parts where it is large; `may_go_on` is asked before each. The bytes are read
+        once, and what comes back is of what was sent. Raises PreconditionFailed, GaveWay,
+        FileNotFoundError and other OSErrors."""
         ...
 
-    def download(self, key: str, path: Path) -> None:
-        """Into a new file; nothing is left at `path` on an error. Raises NotFound."""
+    def download(self, key: str, path: Path) -> Content:
+        """Into a new file; nothing is left at `path` on an error. Raises NotFound, OSError."""
         ...
 
     def presigned(self, key: str, lifetime_s: int) -> str:

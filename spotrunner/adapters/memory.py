@@ -5,19 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spotrunner.ports import (
     Blob,
     Clock,
+    Content,
+    GaveWay,
     Misconfigured,
     NotFound,
     ObjectInfo,
     PortError,
     PreconditionFailed,
     Unavailable,
+    always,
 )
 
 
@@ -91,11 +94,24 @@ class MemoryObjects:
                 self._meet("delete", key)
                 self._stored.pop(key, None)
 
-    def upload(self, path: Path, key: str, *, if_absent: bool = False) -> None:
-        self.put(key, path.read_bytes(), if_absent=if_absent)
+    def upload(
+        self,
+        path: Path,
+        key: str,
+        *,
+        if_absent: bool = False,
+        may_go_on: Callable[[], bool] = always,
+    ) -> Content:
+        body = path.read_bytes()
+        if not may_go_on():
+            raise GaveWay("the upload gave way to what is urgent")
+        self.put(key, body, if_absent=if_absent)
+        return _content(body)
 
-    def download(self, key: str, path: Path) -> None:
-        path.write_bytes(self.get(key).body)
+    def download(self, key: str, path: Path) -> Content:
+        body = self.get(key).body
+        path.write_bytes(body)
+        return _content(body)
 
     def presigned(self, key: str, lifetime_s: int) -> str:
         """A URL that says what it would open; nothing serves it."""
@@ -181,3 +197,7 @@ class _Fault:
     prefix: str
     error: PortError | None = None
     retried: bool = False
+
+
+def _content(body: bytes) -> Content:
+    return Content(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())

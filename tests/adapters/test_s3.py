@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,14 @@ import requests
 
 from spotrunner.adapters.aws.objects import S3Buckets, S3Objects
 from spotrunner.adapters.aws.session import Aws
-from spotrunner.ports import Misconfigured, NotFound, PreconditionFailed, Unavailable
+from spotrunner.ports import (
+    Content,
+    GaveWay,
+    Misconfigured,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+)
 from tests.contracts.conftest import PART_BYTES
 from tests.contracts.s3 import REGION, MotoServer
 
@@ -61,8 +70,9 @@ def test_a_refused_upload_leaves_no_parts(
 
 
 def test_an_upload_that_breaks_off_leaves_no_parts(
-    objects: S3Objects, aws: Aws, bucket: str, moto: MotoServer, large: Path
+    aws: Aws, bucket: str, moto: MotoServer, large: Path
 ) -> None:
+    objects = S3Objects(aws.s3(REGION), bucket, part_bytes=PART_BYTES, part_pauses_s=())
     moto.lose_answers("PUT", 6)  # both parts, three times each
     with pytest.raises(Unavailable):
         objects.upload(large, "weights", if_absent=True)
@@ -75,6 +85,53 @@ def test_a_lost_part_is_sent_again(objects: S3Objects, moto: MotoServer, large: 
     moto.lose_answers("PUT", 1)
     objects.upload(large, "weights", if_absent=True)
     assert objects.get("weights").body == large.read_bytes()
+
+
+def test_a_part_is_sent_for_longer_than_a_client_tries(
+    aws: Aws, bucket: str, moto: MotoServer, large: Path
+) -> None:
+    objects = S3Objects(aws.s3(REGION), bucket, part_bytes=PART_BYTES, part_pauses_s=(0, 0))
+    moto.lose_answers("PUT", 5)
+    objects.upload(large, "weights", if_absent=True)
+    assert objects.get("weights").body == large.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
+def test_a_file_is_weighed_on_its_way_up_and_down(
+    objects: S3Objects, tmp_path: Path, size: int
+) -> None:
+    up, down = tmp_path / "up", tmp_path / "down"
+    up.write_bytes(random.Random(size).randbytes(size))
+    digest = hashlib.sha256(up.read_bytes()).hexdigest()
+    assert objects.upload(up, "x") == Content(bytes=size, sha256=digest)
+    assert objects.download("x", down) == Content(bytes=size, sha256=digest)
+    assert down.read_bytes() == up.read_bytes()
+
+
+def test_an_upload_that_gives_way_leaves_nothing(
+    objects: S3Objects, aws: Aws, bucket: str, large: Path
+) -> None:
+    asked = iter([True, False])
+    with pytest.raises(GaveWay):
+        objects.upload(large, "weights", may_go_on=lambda: next(asked))
+    assert list(objects.list("")) == []
+    assert unfinished(aws, bucket) == 0
+
+
+def test_what_is_written_to_a_file_under_way_waits_for_another_time(
+    objects: S3Objects, large: Path
+) -> None:
+    """Logs grow while they are sent."""
+    size = large.stat().st_size
+
+    def grow() -> bool:
+        with large.open("ab") as file:
+            file.write(b"more")
+        return True
+
+    content = objects.upload(large, "log", may_go_on=grow)
+    assert content.bytes == len(objects.get("log").body) == size
+    assert content.sha256 == hashlib.sha256(objects.get("log").body).hexdigest()
 
 
 def test_a_url_opens_without_keys(objects: S3Objects) -> None:
