@@ -38,6 +38,7 @@ from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.app import archive, logs
 from spotrunner.app.installation import claim
 from spotrunner.core.alert import Alert, AlertKind
+from spotrunner.core.catalogue import TYPES, USABLE, Architecture
 from spotrunner.core.model import AlertRules
 from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
@@ -51,7 +52,7 @@ from spotrunner.daemon.memos import read_spans
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.recover import recover
-from spotrunner.daemon.request import RequestMaker
+from spotrunner.daemon.request import AgentArchive, RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
 from spotrunner.daemon.tables import TablesInBackground
 from spotrunner.ports import Misconfigured, Objects, PreconditionFailed
@@ -264,7 +265,6 @@ class _Daemon:
         return epoch
 
     def _request_maker(self) -> RequestMaker:
-        key, sha256 = _upload_archive(self._objects, self._settings.state_dir)
         return RequestMaker(
             store=self._store,
             sites=self._sites,
@@ -272,8 +272,7 @@ class _Daemon:
             installation=self._installation,
             bucket=self._settings.home.bucket,
             home_region=self._settings.home.region,
-            archive_key=key,
-            archive_sha256=sha256,
+            archives=_upload_archives(self._objects, self._settings),
             endpoint_url=self._settings.endpoint_url,
         )
 
@@ -343,16 +342,24 @@ class _Daemon:
         }
 
 
-def _upload_archive(objects: Objects, state_dir: Path) -> tuple[str, str]:
-    """The agent's archive in the bucket, under its digest: (key, sha256)."""
-    path = state_dir / "agent.tar.gz"
-    sha256 = archive.build(path)
+def _upload_archives(objects: Objects, settings: Settings) -> Mapping[Architecture, AgentArchive]:
+    """The agent's archive for the CPUs of all types, in the bucket. Instances that the lab emulates
+    are processes of this host: all of them have its CPU."""
+    wanted = {TYPES[name].architecture for name in (*USABLE, *settings.types)}
+    if settings.endpoint_url is None:
+        return {each: _upload_archive(objects, settings.state_dir, each) for each in wanted}
+    return dict.fromkeys(wanted, _upload_archive(objects, settings.state_dir, archive.here()))
+
+
+def _upload_archive(objects: Objects, state_dir: Path, architecture: Architecture) -> AgentArchive:
+    path = state_dir / f"agent-{architecture.value}.tar.gz"
+    sha256 = archive.build(path, architecture)
     key = f"agent/{sha256}.tar.gz"
-    try:
-        objects.upload(path, key, if_absent=True)
-    except PreconditionFailed:
-        log.info("the agent's archive is in the bucket already", sha256=sha256)
-    return key, sha256
+    # Looked for first: S3 reads all of a body before it says that the key is there.
+    if not any(info.key == key for info in objects.list(key)):
+        with contextlib.suppress(PreconditionFailed):
+            objects.upload(path, key, if_absent=True)
+    return AgentArchive(key=key, sha256=sha256)
 
 
 def _token(file: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spotrunner.core.boot import Boot, user_data
+from spotrunner.core.catalogue import TYPES, Architecture
 from spotrunner.core.ids import (
     TAG_ATTEMPT,
     TAG_HOME,
@@ -25,8 +27,16 @@ URL_LIFETIME_S = 7200
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgentArchive:
+    """The agent's archive for one kind of CPU, in the home bucket, named by its digest."""
+
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestMaker:
-    """`archive_key` is the agent's archive in the home bucket, named by its digest."""
+    """`archives` has one for the CPU of every type that a job may ask for."""
 
     store: Store
     sites: Sites
@@ -34,8 +44,7 @@ class RequestMaker:
     installation: str
     bucket: str
     home_region: str
-    archive_key: str
-    archive_sha256: str
+    archives: Mapping[Architecture, AgentArchive]
     endpoint_url: str | None
 
     def __call__(self, attempt: Attempt) -> LaunchRequest:
@@ -75,14 +84,15 @@ class RequestMaker:
         return self.sites.image(pool.region, pool.instance_type, named)
 
     def _boot(self, attempt: Attempt) -> Boot:
+        archive = self.archives[TYPES[attempt.offer.pool.instance_type].architecture]
         return Boot(
             attempt=attempt.id,
             job=attempt.job_id,
             installation=self.installation,
             bucket=self.bucket,
             region=self.home_region,
-            archive_url=self.objects.presigned(self.archive_key, URL_LIFETIME_S),
-            archive_sha256=self.archive_sha256,
+            archive_url=self.objects.presigned(archive.key, URL_LIFETIME_S),
+            archive_sha256=archive.sha256,
             first_step_s=attempt.first_paid_s,
             endpoint_url=self.endpoint_url,
         )

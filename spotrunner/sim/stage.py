@@ -23,6 +23,7 @@ from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.market_memory import MemoryMarket
 from spotrunner.core.caps import UNCAPPED, Caps
+from spotrunner.core.catalogue import Architecture
 from spotrunner.core.model import USUAL_ALERTS, AlertRules, CommandVerb, Event, Job, JobSpec, Limits
 from spotrunner.core.policy import Policies
 from spotrunner.core.policy.named import policies as all_policies
@@ -34,7 +35,7 @@ from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.observe import Observer
 from spotrunner.daemon.reconcile import Reconciler
 from spotrunner.daemon.recover import recover
-from spotrunner.daemon.request import RequestMaker
+from spotrunner.daemon.request import AgentArchive, RequestMaker
 from spotrunner.ports import Store, Unavailable
 from spotrunner.sim.agents import Durations, Services, SimFleet
 from spotrunner.sim.cloud import SimCloud, SimPrices, SimSites, VirtualClock
@@ -171,8 +172,9 @@ class Stage:
             installation=INSTALLATION,
             bucket="home",
             home_region=regions[0],
-            archive_key="agent/archive.tar.gz",
-            archive_sha256="0" * 64,
+            archives={
+                Architecture.X86_64: AgentArchive(key="agent/archive.tar.gz", sha256="0" * 64)
+            },
             endpoint_url=None,
         )
         actor = Actor(

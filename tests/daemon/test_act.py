@@ -14,11 +14,12 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.catalogue import Architecture
 from spotrunner.core.model import Attempt, LaunchRequest, Refused, Verb
 from spotrunner.core.plan import Launch, Plan, PostOrder, Terminate
 from spotrunner.core.states import AttemptState
 from spotrunner.daemon.act import Actor
-from spotrunner.daemon.request import RequestMaker
+from spotrunner.daemon.request import AgentArchive, RequestMaker
 from spotrunner.ports import Changes, Unavailable
 from spotrunner.sim.cloud import SimCloud, SimSites, VirtualClock
 from spotrunner.sim.faults import refusal
@@ -136,8 +137,9 @@ class Bench:
                 installation=INSTALLATION,
                 bucket="home",
                 home_region="us-east-1",
-                archive_key="agent/archive.tar.gz",
-                archive_sha256="0" * 64,
+                archives={
+                    Architecture.X86_64: AgentArchive(key="agent/archive.tar.gz", sha256="0" * 64)
+                },
                 endpoint_url=None,
             ),
             clock=self.clock,

@@ -10,9 +10,10 @@ import pytest
 
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.catalogue import Architecture
 from spotrunner.core.model import Attempt, LaunchRequest, Limits, Market, Refused
 from spotrunner.core.states import AttemptState
-from spotrunner.daemon.request import RequestMaker
+from spotrunner.daemon.request import AgentArchive, RequestMaker
 from spotrunner.ports import Image, LaunchRefused, Misconfigured, Site
 from spotrunner.sim.cloud import SimSites, VirtualClock
 from spotrunner.sim.setups import plain_setup
@@ -49,8 +50,7 @@ def request(attempt: Attempt, objects: MemoryObjects | None = None, **spec: Any)
         installation="i1",
         bucket="home",
         home_region="us-east-1",
-        archive_key="agent/archive.tar.gz",
-        archive_sha256="0" * 64,
+        archives={Architecture.X86_64: AgentArchive(key="agent/archive.tar.gz", sha256="0" * 64)},
         endpoint_url=None,
     )
     return maker(attempt)
