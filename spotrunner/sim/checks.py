@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from spotrunner.core.model import Market, Pool
 from spotrunner.sim import refusals
+from spotrunner.sim.images import Images
 from spotrunner.sim.machine import Machine
 from spotrunner.sim.pools import Pools
 from spotrunner.sim.values import RunRequest, Zone
@@ -24,12 +25,12 @@ def zone_named(pools: Pools, request: RunRequest) -> Zone | None:
     return None
 
 
-def check_parameters(pools: Pools, request: RunRequest) -> None:
+def check_parameters(pools: Pools, images: Images, request: RunRequest, at: dt.datetime) -> None:
     """Raises ApiError for what can never be launched as asked."""
     region = pools.region(request.region)
     pools.facts(request.instance_type)
-    if request.image_id not in {image.id for image in region.images}:
-        raise refusals.unknown_image(request.image_id)
+    asked_gib = None if request.disk_device is None else request.disk_gib
+    images.check_launch(at, request.region, request.image_id, asked_gib)
     for group in request.security_group_ids:
         if group not in region.security_group_ids:
             raise refusals.unknown_group(group)

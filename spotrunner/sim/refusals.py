@@ -98,6 +98,55 @@ def unknown_image(id_: str) -> ApiError:
     return ApiError("InvalidAMIID.NotFound", f"The image id '[{id_}]' does not exist")
 
 
+def unavailable_image(id_: str) -> ApiError:
+    return ApiError("InvalidAMIID.Unavailable", f"The image ID '{id_}' is not available")
+
+
+def not_your_image(id_: str) -> ApiError:
+    return ApiError("AuthFailure", f"Not authorized for image:{id_}", 403)
+
+
+def bad_image_name() -> ApiError:
+    return ApiError(
+        "InvalidAMIName.Malformed",
+        "AMI names must be between 3 and 128 characters long, and may contain letters, numbers,"
+        " '(', ')', '.', '-', '/' and '_'",
+    )
+
+
+def image_name_taken(name: str, id_: str) -> ApiError:
+    return ApiError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {id_}")
+
+
+def source_not_available(id_: str, state: str) -> ApiError:
+    return ApiError("InvalidRequest", f"The image {id_} cannot be copied while it is {state}")
+
+
+def wrong_state(instance_id: str, state: str) -> ApiError:
+    return ApiError(
+        "IncorrectInstanceState",
+        f"The instance '{instance_id}' is not in a state from which an image can be made ({state})",
+    )
+
+
+def small_disk(disk_gib: int, snapshot_id: str, least_gib: int) -> ApiError:
+    return ApiError(
+        "InvalidBlockDeviceMapping",
+        f"Volume of size {disk_gib}GB is smaller than snapshot '{snapshot_id}', expect size >="
+        f" {least_gib}GB",
+    )
+
+
+def unknown_snapshot(id_: str) -> ApiError:
+    return ApiError("InvalidSnapshot.NotFound", f"The snapshot '{id_}' does not exist.")
+
+
+def snapshot_in_use(id_: str, image_id: str) -> ApiError:
+    return ApiError(
+        "InvalidSnapshot.InUse", f"The snapshot {id_} is currently in use by {image_id}"
+    )
+
+
 def unknown_subnet(id_: str) -> ApiError:
     return ApiError("InvalidSubnetID.NotFound", f"The subnet ID '{id_}' does not exist")
 

@@ -108,6 +108,9 @@ class Manners:
     # launches refused although the pool has capacity
     flaky_capacity_share: float = 0.0
     throttled: bool = True  # EC2's own request buckets
+    # until an image that is made, or copied from another region, can be launched from
+    image_s: tuple[float, float] = (120.0, 600.0)
+    copy_s: tuple[float, float] = (180.0, 900.0)
 
 
 # Everything at once, for tests that look for what breaks.
@@ -130,6 +133,8 @@ LIGHT = Manners(
     reclaim_late_s=(0.0, 3.0),
     rebalance_share=0.0,
     unannounced_share=0.0,
+    image_s=(2.0, 5.0),
+    copy_s=(3.0, 6.0),
 )
 
 
@@ -187,6 +192,55 @@ class RunRequest:
     disk_gib: int = 8
     disk_device: str | None = None  # the disk that is so large; None: nothing was asked for
     other: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeRequest:
+    """What CreateImage and CopyImage say of the image that is to be."""
+
+    name: str
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    snapshot_tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyRequest:
+    """CopyImage; two are the same when they are equal."""
+
+    made: MakeRequest
+    source_region: str
+    source_image_id: str
+    client_token: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """An image of the account's own, as EC2 shows it at a time; `state` is EC2's word."""
+
+    id: str
+    name: str
+    description: str
+    state: str
+    state_reason: str
+    tags: tuple[tuple[str, str], ...]
+    root_device: str
+    size_gib: int
+    snapshot_id: str
+    made_at: dt.datetime
+    source_instance_id: str | None
+    source_image: tuple[str, str] | None  # region and id
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotRecord:
+    id: str
+    size_gib: int  # of the disk
+    tags: tuple[tuple[str, str], ...]
+    began_at: dt.datetime
+    done: bool
+    progress_percent: int
+    used_bytes: int  # what is billed
 
 
 class Stage(str, enum.Enum):

@@ -11,14 +11,16 @@ as the set-up's `Manners` say. What the instances themselves see, and what a scr
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from spotrunner.core.model import Market, Pool, Refused
 from spotrunner.sim import reasons, refusals
 from spotrunner.sim.bill import charge
 from spotrunner.sim.checks import check_parameters, choose_pool, zone_named
 from spotrunner.sim.faults import Call, Fault, refusal
+from spotrunner.sim.images import Images
 from spotrunner.sim.lives import Lives
 from spotrunner.sim.machine import Machine
 from spotrunner.sim.select import Filters, by_tag_or_token, select_instances, select_spot_requests
@@ -28,6 +30,7 @@ from spotrunner.sim.values import (
     ImdsView,
     InstanceRecord,
     LostAnswer,
+    MakeRequest,
     PriceRow,
     RunRequest,
     ScoreRow,
@@ -35,6 +38,8 @@ from spotrunner.sim.values import (
     SpotRequestRecord,
     Stage,
 )
+
+R = TypeVar("R")
 
 _TOKEN_LIFE = dt.timedelta(hours=24)  # after the end of what it launched
 _INSIDE_STATUS_LAG = dt.timedelta(seconds=60)  # until EC2's spot side learns of a shutdown inside
@@ -48,6 +53,7 @@ class World:
         self._lives = Lives(setup, seed)
         self.pools = self._lives.pools
         self.faults = self._lives.faults
+        self.images = Images(setup=setup, seed=seed)
         self._tokens: dict[tuple[str, str], tuple[RunRequest, tuple[Machine, ...]]] = {}
 
     @property
@@ -152,6 +158,31 @@ class World:
             machine.tags.update(tags)
         if lost:
             raise LostAnswer
+
+    def create_image(
+        self, now: dt.datetime, region: str, instance_id: str, request: MakeRequest
+    ) -> str:
+        """CreateImage without a reboot: the id of the image, which is pending."""
+        lost = self._lost(now, region, "CreateImage")
+        (machine,) = self._known(region, [instance_id])
+        made = self.images.make(self.now, machine.record(self.now, fresh=True), request)
+        if lost:
+            raise LostAnswer
+        return made
+
+    def of_images(
+        self,
+        now: dt.datetime,
+        region: str,
+        action: str,
+        act: Callable[[Images, dt.datetime], R],
+    ) -> R:
+        """Any other action on the account's images and snapshots: what `act` makes of them."""
+        lost = self._lost(now, region, action)
+        answer = act(self.images, self.now)
+        if lost:
+            raise LostAnswer
+        return answer
 
     def spot_requests(
         self,
@@ -373,7 +404,7 @@ class World:
         return machines
 
     def _launch(self, call: Call, request: RunRequest) -> tuple[Machine, ...]:
-        check_parameters(self.pools, request)
+        check_parameters(self.pools, self.images, request, self.now)
         machines = self._lives.listed[request.region].values()
         zone = zone_named(self.pools, request)
         pool, count = choose_pool(self.pools, request, zone, machines, self.now)

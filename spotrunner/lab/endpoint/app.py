@@ -24,7 +24,7 @@ from spotrunner.lab.endpoint.answers import (
     unknown_key,
     unsigned,
 )
-from spotrunner.lab.endpoint.call import Console
+from spotrunner.lab.endpoint.call import Console, Disks, NoDisks
 from spotrunner.lab.endpoint.ec2 import Awkwardness, Ec2
 from spotrunner.lab.endpoint.object_faults import ObjectFaults
 from spotrunner.lab.endpoint.paging import Pages
@@ -51,6 +51,7 @@ class EndpointApp:
         keys: RoleKeys,
         gate: Gate,
         console: Console,
+        disks: Disks | None = None,
         awkwardness: Awkwardness,
         seed: int,
         control: WSGIApplication | None = None,
@@ -60,7 +61,7 @@ class EndpointApp:
         self._gate = gate
         self.object_faults = ObjectFaults()
         self._control = control
-        self._ec2 = Ec2(world, console, awkwardness, seed)
+        self._ec2 = Ec2(world, console, disks or NoDisks(), awkwardness, seed)
         self._table_pages = Pages(halves=awkwardness.halves)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
 

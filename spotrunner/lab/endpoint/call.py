@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from spotrunner.lab.locked import LockedWorld
 from spotrunner.sim.values import Region
@@ -17,6 +17,31 @@ Answer = dict[str, Any]
 Console = Callable[[str], bytes]
 
 
+class Disks(Protocol):
+    """What images hold, where instances are more than records."""
+
+    def keep(self, instance_id: str, image_id: str) -> None:
+        """The instance's disk as it is now becomes the image's."""
+        ...
+
+    def copy(self, source_image_id: str, image_id: str) -> None: ...
+
+    def drop(self, image_id: str) -> None: ...
+
+
+class NoDisks:
+    """Of an endpoint without instances behind it."""
+
+    def keep(self, instance_id: str, image_id: str) -> None:
+        """Nothing is there to keep."""
+
+    def copy(self, source_image_id: str, image_id: str) -> None:
+        """Nor to copy."""
+
+    def drop(self, image_id: str) -> None:
+        """Nor to drop."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     action: str
@@ -24,6 +49,7 @@ class Call:
     params: Mapping[str, Any]
     world: LockedWorld
     console: Console
+    disks: Disks
 
     def place(self) -> Region:
         """The region that was called. Raises ApiError."""
@@ -56,3 +82,13 @@ def tags(pairs: tuple[tuple[str, str], ...]) -> list[Answer]:
 
 def whole_seconds(at: dt.datetime) -> dt.datetime:
     return at.replace(microsecond=0)
+
+
+def tags_for(params: Mapping[str, Any], resource: str) -> tuple[tuple[str, str], ...]:
+    """Those that a request gives to this kind of thing."""
+    return tuple(
+        (tag["Key"], tag.get("Value", ""))
+        for specification in params.get("TagSpecifications", ())
+        if specification.get("ResourceType") == resource
+        for tag in specification.get("Tags", ())
+    )

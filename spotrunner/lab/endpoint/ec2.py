@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from spotrunner.lab.endpoint import instances, places, spot
+from spotrunner.lab.endpoint import images, instances, places, spot
 from spotrunner.lab.endpoint.answers import HttpAnswer
-from spotrunner.lab.endpoint.call import Action, Answer, Call, Console
+from spotrunner.lab.endpoint.call import Action, Answer, Call, Console, Disks
 from spotrunner.lab.endpoint.paging import Pages
 from spotrunner.lab.endpoint.wire import ec2_model, paths_of, read_params, write_answer, write_error
 from spotrunner.lab.locked import LockedWorld
 from spotrunner.sim import refusals
 from spotrunner.sim.values import ApiError
 
-_ACTIONS: Mapping[str, Action] = {**instances.ACTIONS, **spot.ACTIONS, **places.ACTIONS}
+_ACTIONS: Mapping[str, Action] = {
+    **instances.ACTIONS,
+    **spot.ACTIONS,
+    **places.ACTIONS,
+    **images.ACTIONS,
+}
 # EC2 refuses smaller pages of most listings; images and prices may come one by one.
 _LEAST_PAGE = {
     "DescribeImages": 1,
@@ -42,10 +47,16 @@ class Ec2:
     """Answers requests of any region. Safe to use from several threads."""
 
     def __init__(
-        self, world: LockedWorld, console: Console, awkwardness: Awkwardness, seed: int
+        self,
+        world: LockedWorld,
+        console: Console,
+        disks: Disks,
+        awkwardness: Awkwardness,
+        seed: int,
     ) -> None:
         self._world = world
         self._console = console
+        self._disks = disks
         self._throttled_share = awkwardness.throttled_share
         self._pages = Pages(halves=awkwardness.halves)
         self._dice = random.Random(f"{seed}/wire")
@@ -82,6 +93,7 @@ class Ec2:
             params=params,
             world=self._world,
             console=self._console,
+            disks=self._disks,
         )
         return write_answer(operation, request_id, self._paged(call, action))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from spotrunner.core.model import Market
-from spotrunner.lab.endpoint.call import Action, Answer, Call, tags, whole_seconds
+from spotrunner.lab.endpoint.call import Action, Answer, Call, tags, tags_for, whole_seconds
 from spotrunner.lab.endpoint.filters import filters_of
 from spotrunner.sim.values import ApiError, InstanceRecord, Region, RunRequest, Stage
 from spotrunner.sim.world import World
@@ -21,7 +22,7 @@ from spotrunner.sim.world import World
 def _run(call: Call) -> Answer:
     request = _run_request(call)
     records = call.world.ask(World.run_instances, request)
-    return _reservation(records, call.place(), call.world.setup.account)
+    return _reservation(records, _around(call))
 
 
 # Parameters of RunInstances that the world has no field for: they are part of what a token stands
@@ -94,8 +95,8 @@ def _run_request(call: Call) -> RunRequest:
         client_token=params.get("ClientToken"),
         max_price_usd_micros=_max_price(params.get("InstanceMarketOptions", {})),
         user_data=_user_data(params.get("UserData", "")),
-        tags=_tags_for(params, "instance"),
-        spot_request_tags=_tags_for(params, "spot-instances-request"),
+        tags=tags_for(params, "instance"),
+        spot_request_tags=tags_for(params, "spot-instances-request"),
         security_group_ids=groups,
         instance_profile=_profile(params.get("IamInstanceProfile", {})),
         shutdown_behavior=params.get("InstanceInitiatedShutdownBehavior", "stop"),
@@ -162,15 +163,6 @@ def _user_data(text: str) -> str:
         ) from None
 
 
-def _tags_for(params: Mapping[str, Any], resource: str) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (tag["Key"], tag.get("Value", ""))
-        for specification in params.get("TagSpecifications", ())
-        if specification.get("ResourceType") == resource
-        for tag in specification.get("Tags", ())
-    )
-
-
 def _profile(profile: Mapping[str, str]) -> str | None:
     if "Arn" in profile:
         return profile["Arn"].rsplit("/", 1)[-1]
@@ -196,25 +188,41 @@ def _describe(call: Call) -> Answer:
     records = call.world.ask(
         World.describe, call.region, call.params.get("InstanceIds", ()), filters_of(call.params)
     )
-    place, account = call.place(), call.world.setup.account
+    around = _around(call)
     return {
         "Reservations": [
-            _reservation(tuple(group), place, account)
+            _reservation(tuple(group), around)
             for _, group in groupby(records, key=lambda record: record.reservation_id)
         ]
     }
 
 
-def _reservation(records: tuple[InstanceRecord, ...], place: Region, account: str) -> Answer:
+@dataclass(frozen=True, kw_only=True)
+class _Around:
+    """What an instance's description says of its surroundings."""
+
+    place: Region
+    account: str
+    root_of: Callable[[str], str]  # an image's root disk
+
+
+def _around(call: Call) -> _Around:
+    def root_of(image_id: str) -> str:
+        return call.world.ask(lambda world, _: world.images.root_device(call.region, image_id))
+
+    return _Around(place=call.place(), account=call.world.setup.account, root_of=root_of)
+
+
+def _reservation(records: tuple[InstanceRecord, ...], around: _Around) -> Answer:
     return {
         "ReservationId": records[0].reservation_id,
-        "OwnerId": account,
+        "OwnerId": around.account,
         "Groups": [],
-        "Instances": [_instance(record, place, account) for record in records],
+        "Instances": [_instance(record, around) for record in records],
     }
 
 
-def _instance(record: InstanceRecord, place: Region, account: str) -> Answer:
+def _instance(record: InstanceRecord, around: _Around) -> Answer:
     request = record.request
     spot = record.market is Market.SPOT
     answer: Answer = {
@@ -241,14 +249,14 @@ def _instance(record: InstanceRecord, place: Region, account: str) -> Answer:
         "EbsOptimized": False,
         "EnaSupport": True,
         "Hypervisor": "xen",
-        "RootDeviceName": _root_device(record, place),
+        "RootDeviceName": around.root_of(request.image_id),
         "RootDeviceType": "ebs",
         "VirtualizationType": "hvm",
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
         "MetadataOptions": _metadata_options(request),
         "Tags": tags(record.tags),
-        **_attached(record, place, account),
+        **_attached(record, around),
     }
     return answer
 
@@ -270,14 +278,8 @@ def _metadata_options(request: RunRequest) -> Answer:
     }
 
 
-def _root_device(record: InstanceRecord, place: Region) -> str:
-    wanted = record.request.image_id
-    return next(image.root_device for image in place.images if image.id == wanted)
-
-
-def _disks(record: InstanceRecord, place: Region) -> list[Answer]:
+def _disks(record: InstanceRecord, root: str) -> list[Answer]:
     """The root, and a second one where the request named another than the root."""
-    root = _root_device(record, place)
     names = dict.fromkeys([root, record.request.disk_device or root])
     return [
         {
@@ -293,13 +295,14 @@ def _disks(record: InstanceRecord, place: Region) -> list[Answer]:
     ]
 
 
-def _attached(record: InstanceRecord, place: Region, account: str) -> Answer:
+def _attached(record: InstanceRecord, around: _Around) -> Answer:
     """Network, disks and profile, which a terminated instance has no more."""
+    place, root = around.place, around.root_of(record.request.image_id)
     if record.stage is Stage.TERMINATED:
         return {"PrivateDnsName": "", "PublicDnsName": "", "SecurityGroups": []}
     groups = record.request.security_group_ids or place.security_group_ids[:1]
     profile = record.request.instance_profile
-    arn = f"arn:aws:iam::{account}:instance-profile/{profile}"
+    arn = f"arn:aws:iam::{around.account}:instance-profile/{profile}"
     return {
         "PrivateDnsName": f"ip-{record.private_ip.replace('.', '-')}.ec2.internal",
         "PublicDnsName": "",
@@ -307,7 +310,7 @@ def _attached(record: InstanceRecord, place: Region, account: str) -> Answer:
         "SubnetId": record.subnet_id,
         "VpcId": place.vpc_id,
         "SourceDestCheck": True,
-        "BlockDeviceMappings": _disks(record, place),
+        "BlockDeviceMappings": _disks(record, root),
         "SecurityGroups": [{"GroupId": id_, "GroupName": group_name(place, id_)} for id_ in groups],
         "IamInstanceProfile": {"Arn": arn, "Id": "AIPA" + "0" * 17} if profile else None,
     }

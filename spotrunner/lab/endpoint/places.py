@@ -1,15 +1,14 @@
-"""EC2's actions on what an account finds there: regions, zones, types, images, networks."""
+"""EC2's actions on what an account finds there: regions, zones, types, networks."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from spotrunner.lab.endpoint.call import Action, Answer, Call
 from spotrunner.lab.endpoint.filters import filters_of, select
 from spotrunner.lab.endpoint.instances import group_name
-from spotrunner.sim.values import ApiError, Image, Region, TypeFacts, Zone
+from spotrunner.sim.values import ApiError, Region, TypeFacts, Zone
 
 T = TypeVar("T")
 Fields = Mapping[str, Callable[[Any], str]]
@@ -169,67 +168,6 @@ def _offerings(call: Call) -> Answer:
     }
 
 
-# -- images ------------------------------------------------------------------------------------
-
-_AMAZON = "898082745236"  # the account of AWS's Deep Learning AMIs
-
-
-def _images(call: Call) -> Answer:
-    call.admit()
-    asked = call.params.get("ImageIds", ())
-    known = {image.id for image in call.place().images}
-    missing = [id_ for id_ in asked if id_ not in known]
-    if missing:
-        raise ApiError("InvalidAMIID.NotFound", f"The image id '[{missing[0]}]' does not exist")
-    images = [image for image in call.place().images if not asked or image.id in asked]
-    owners = call.params.get("Owners", ())
-    if owners and not {"amazon", _AMAZON} & set(owners):
-        images = []
-    fields: Fields = {
-        "image-id": lambda image: image.id,
-        "name": lambda image: image.name,
-        "state": lambda _: "available",
-        "architecture": lambda _: "x86_64",
-        "owner-alias": lambda _: "amazon",
-        "owner-id": lambda _: _AMAZON,
-        "root-device-type": lambda _: "ebs",
-        "virtualization-type": lambda _: "hvm",
-        "is-public": lambda _: "true",
-    }
-    chosen = select(images, filters_of(call.params), fields)
-    created = call.world.setup.start - dt.timedelta(days=20)
-    return {"Images": [_image(image, created) for image in chosen]}
-
-
-def _image(image: Image, created: dt.datetime) -> Answer:
-    return {
-        "ImageId": image.id,
-        "Name": image.name,
-        "ImageLocation": f"amazon/{image.name}",
-        "State": "available",
-        "OwnerId": _AMAZON,
-        "ImageOwnerAlias": "amazon",
-        "CreationDate": f"{created:%Y-%m-%dT%H:%M:%S}.000Z",
-        "Public": True,
-        "Architecture": "x86_64",
-        "ImageType": "machine",
-        "PlatformDetails": "Linux/UNIX",
-        "UsageOperation": "RunInstances",
-        "EnaSupport": True,
-        "Hypervisor": "xen",
-        "RootDeviceName": image.root_device,
-        "RootDeviceType": "ebs",
-        "VirtualizationType": "hvm",
-        "ImdsSupport": "v2.0",
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": image.root_device,
-                "Ebs": {"VolumeSize": 45, "VolumeType": "gp3", "DeleteOnTermination": True},
-            }
-        ],
-    }
-
-
 # -- networks ----------------------------------------------------------------------------------
 
 
@@ -357,12 +295,6 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "DescribeInstanceTypeOfferings": Action(
         perform=_offerings, accepts=_FILTERS | {"LocationType"}, lists="InstanceTypeOfferings"
-    ),
-    "DescribeImages": Action(
-        perform=_images,
-        accepts=_FILTERS | {"ImageIds", "Owners", "IncludeDeprecated"},
-        lists="Images",
-        ids="ImageIds",
     ),
     "DescribeSubnets": Action(
         perform=_subnets, accepts=_FILTERS | {"SubnetIds"}, lists="Subnets", ids="SubnetIds"
