@@ -41,16 +41,43 @@ def up(
     reclaims: Annotated[
         bool, typer.Option("--reclaims", help="EC2 takes instances back by itself, too.")
     ] = False,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            help="Instances with networks and docker daemons of their own; needs root and docker.",
+        ),
+    ] = False,
+    reach: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--reach",
+            metavar="PORT",
+            min=1,
+            max=65_535,
+            help="A port of 127.0.0.1 that isolated instances reach too, such as a registry's;"
+            " may be repeated.",
+        ),
+    ] = None,
     folder: FolderOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start a lab, which stays until `lab down`, and say how to work in it."""
     from spotrunner.cli.output import print_json, say
 
+    if reach and not isolated:
+        raise BadInput("--reach is for --isolated: other instances reach what this machine reaches")
     with _words_of_the_lab():
         from spotrunner.lab import process
 
-        running = process.up(_folder(folder), seed=seed, port=port, reclaims=reclaims)
+        running = process.up(
+            _folder(folder),
+            seed=seed,
+            port=port,
+            reclaims=reclaims,
+            isolated=isolated,
+            reach=reach or (),
+        )
     if output is Output.JSON:
         print_json(_facts(running))
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from spotrunner.lab.instance import Host, LocalInstance
+from spotrunner.lab.isolation import Isolation
 from spotrunner.lab.keys import RoleKeys
 from spotrunner.lab.locked import LockedWorld
 from spotrunner.sim.values import Happening, Kind
@@ -21,8 +22,16 @@ _log = structlog.get_logger()
 class Hypervisor:
     """`tick` follows the world; `serve` does so until it is closed, in a thread of its own."""
 
-    def __init__(self, *, lab_id: str, folder: Path, world: LockedWorld, keys: RoleKeys) -> None:
-        self._host = Host(lab_id=lab_id, folder=folder, world=world, keys=keys)
+    def __init__(
+        self,
+        *,
+        lab_id: str,
+        folder: Path,
+        world: LockedWorld,
+        keys: RoleKeys,
+        isolation: Isolation | None = None,
+    ) -> None:
+        self._host = Host(lab_id=lab_id, folder=folder, world=world, keys=keys, isolation=isolation)
         self._world = world
         self._instances: dict[str, LocalInstance] = {}
         self._closing = threading.Event()

@@ -1,4 +1,5 @@
-"""One instance's metadata service, version 2, on a loopback port of its own."""
+"""One instance's metadata service, version 2: on a loopback port of its own, or where its listener
+is."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import http.server
 import json
 import re
 import secrets
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
@@ -19,6 +21,8 @@ from spotrunner.lab.metadata import listing
 
 HOST = "127.0.0.1"
 _LONGEST_TTL_S = 21_600
+_HTTP_PORT = 80
+_ANY_HOPS = 64  # what Linux sends everything with
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN = "X-aws-ec2-metadata-token"
 _VERSION = re.compile(r"/(latest|\d{4}-\d{2}-\d{2}|1\.0)(/.*)?")
@@ -48,7 +52,11 @@ Control = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 class Imds:
     """`read` gives the items below /latest/ at the time of the call, or None when there is no
-    machine any more; `required` is HttpTokens=required. Times are the lab's."""
+    machine any more; `required` is HttpTokens=required. Times are the lab's.
+
+    `listener` is a socket that listens already; the answers that give a token, and those of our own
+    interface, go `hop_limit` hops far (HttpPutResponseHopLimit), which matters where there are any.
+    """
 
     def __init__(
         self,
@@ -57,14 +65,18 @@ class Imds:
         now: Callable[[], dt.datetime],
         control: Control,
         required: bool = True,
+        hop_limit: int = 1,
+        listener: socket.socket | None = None,
     ) -> None:
         self._read = read
         self._now = now
         self._control = control
         self._required = required
         self._tokens: dict[str, dt.datetime] = {}
-        self._server = _Server((HOST, 0), _handler(self))
-        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self.hop_limit = hop_limit
+        self._server = _Server(listener or socket.create_server((HOST, 0)), _handler(self))
+        host, port = self._server.socket.getsockname()
+        self.url = f"http://{host}" if port == _HTTP_PORT else f"http://{host}:{port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -133,12 +145,23 @@ def error_page(status: int) -> str:
 
 class _Server(socketserver.ThreadingTCPServer):
     # Not HTTPServer: it looks up the host's name, which can hang without a resolver.
-    allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 32
+
+    def __init__(
+        self, listener: socket.socket, handler: type[http.server.BaseHTTPRequestHandler]
+    ) -> None:
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away in the middle (killed with its instance) is no news."""
+
+
+def _reach(connection: socket.socket, command: str, hop_limit: int) -> None:
+    """Set how many hops the next answer goes."""
+    hops = _ANY_HOPS if command in ("GET", "HEAD") else hop_limit
+    connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
 
 
 def _handler(imds: Imds) -> type[http.server.BaseHTTPRequestHandler]:
@@ -164,6 +187,7 @@ def _handler(imds: Imds) -> type[http.server.BaseHTTPRequestHandler]:
 
         def _send(self, status: int, text: str) -> None:
             body = text.encode()
+            _reach(self.connection, self.command, imds.hop_limit)
             self.send_response_only(status, HTTPStatus(status).phrase)
             self.send_header("Content-Type", "text/plain")
             self.send_header("Content-Length", str(len(body)))

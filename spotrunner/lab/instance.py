@@ -14,6 +14,7 @@ from typing import Any
 
 import spotrunner
 from spotrunner.lab.imds import Imds
+from spotrunner.lab.isolation import SYSTEM_PATH, Cell, Isolation
 from spotrunner.lab.keys import RoleKeys
 from spotrunner.lab.locked import LockedWorld
 from spotrunner.lab.marks import INSTANCE_MARK
@@ -27,27 +28,31 @@ PACKAGE_ROOT = str(Path(spotrunner.__file__).parents[1])
 MARKER_FILE = ".spotrunner-lab-instance"
 # The stand-ins by name, with the module of each and what it is told of its name.
 _TOOLS: Mapping[str, tuple[str, ...]] = {
-    "docker": ("shims.docker",),
     "systemctl": ("shims.systemctl",),
     "systemd-run": ("shims.systemd_run",),
-    "iptables": ("shims.iptables",),
     **{
         name: ("shims.power", name)
         for name in ("shutdown", "poweroff", "halt", "reboot", "init", "telinit")
     },
 }
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What an isolated instance has of its own.
+_SHARED_TOOLS: Mapping[str, tuple[str, ...]] = {
+    "docker": ("shims.docker",),
+    "iptables": ("shims.iptables",),
+}
 _END_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """What all instances of a lab share."""
+    """What all instances of a lab share. Without `isolation` they are processes of this machine,
+    with its network and a stand-in for docker."""
 
     lab_id: str
     folder: Path
     world: LockedWorld
     keys: RoleKeys
+    isolation: Isolation | None = None
 
 
 class LocalInstance:
@@ -62,27 +67,42 @@ class LocalInstance:
         self._off_at: dt.datetime | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._imds: Imds | None = None
+        self._cell: Cell | None = None
 
     def start(self, view: ImdsView) -> None:
-        """Boot: the user-data is run as a script if it is one."""
-        imds = Imds(
+        """Boot: the user-data is run as a script if it is one. Raises OSError or SubprocessError
+        where its namespaces cannot be made."""
+        request = view.record.request
+        if self._host.isolation is not None:
+            self._cell = self._host.isolation.cell(
+                mark=self.mark, private_ip=view.record.private_ip, disk_gib=request.disk_gib
+            )
+        self._imds = Imds(
             read=self._items,
             now=self._host.world.now,
             control=self._control,
-            required=view.record.request.http_tokens == "required",
+            required=request.http_tokens == "required",
+            hop_limit=request.hop_limit,
+            listener=self._cell.imds if self._cell is not None else None,
         )
-        imds.start()
-        self._imds = imds
-        self._make_disk(imds.url)
+        self._imds.start()
+        self._make_disk(self._imds.url)
         script = self.root / "var/lib/cloud/instance/user-data.txt"
         is_script = view.user_data.startswith("#!")
         script.write_text(view.user_data if is_script else "echo 'the user-data is no script'\n")
+        self._supervisor = self._power_on(script, self._environment(self._imds.url))
+
+    def _power_on(self, script: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        told = (str(script), str(self.console))
         lab = self.root / ".lab"
-        self._supervisor = subprocess.Popen(
-            run_module(
-                sys.executable, PACKAGE_ROOT, "supervisor", lab, str(script), str(self.console)
-            ),
-            env=self._environment(imds.url),
+        command = run_module(sys.executable, PACKAGE_ROOT, "supervisor", lab, *told)
+        if self._cell is not None:
+            return self._cell.start(
+                command, root=self.root, environment=environment, console=self.console
+            )
+        return subprocess.Popen(
+            command,
+            env=dict(environment),
             cwd=self.root,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -133,6 +153,9 @@ class LocalInstance:
         if self._imds is not None:
             self._imds.close()
             self._imds = None
+        if self._cell is not None:
+            self._cell.close()
+            self._cell = None
         if not keep_disk:
             shutil.rmtree(self.root, ignore_errors=True)
 
@@ -156,7 +179,8 @@ class LocalInstance:
             package_root=PACKAGE_ROOT,
         )
         machine.write()
-        for name, (module, *told) in _TOOLS.items():
+        tools = _TOOLS if self._cell is not None else {**_TOOLS, **_SHARED_TOOLS}
+        for name, (module, *told) in tools.items():
             command = run_module(sys.executable, PACKAGE_ROOT, module, lab, *told, site=False)
             _write_tool(lab / "bin" / name, command)
         # A system may have no Python that the agent can use; the lab's own is one.
@@ -165,13 +189,15 @@ class LocalInstance:
 
     def _environment(self, imds_url: str) -> dict[str, str]:
         """Made from nothing: no key and no setting of whoever started the lab."""
+        # An isolated instance finds its metadata service where every instance does.
+        imds = {} if self._cell is not None else {"AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_url}
         return {
-            "PATH": f"{self.root / '.lab/bin'}:{_SYSTEM_PATH}",
+            **imds,
+            "PATH": f"{self.root / '.lab/bin'}:{SYSTEM_PATH}",
             "HOME": str(self.root / "root"),
             "TMPDIR": str(self.root / "tmp"),
             "LANG": "C.UTF-8",
             "SPOTRUNNER_ROOT": str(self.root),
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_url,
             INSTANCE_MARK: self.mark,
         }
 

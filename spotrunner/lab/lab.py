@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from spotrunner.lab.endpoint.server import HttpServer
 from spotrunner.lab.gate import Gate
 from spotrunner.lab.host import ControlHost
 from spotrunner.lab.hypervisor import Hypervisor
+from spotrunner.lab.isolation import Isolation
 from spotrunner.lab.keys import RoleKeys
 from spotrunner.lab.locked import LockedWorld
 from spotrunner.lab.mail import Mail, owner_client
@@ -33,11 +34,15 @@ from spotrunner.sim.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class LabOptions:
-    """`reclaims`: whether the weather takes instances, or only refuses launches."""
+    """`reclaims`: whether the weather takes instances, or only refuses launches. `isolated`:
+    whether each instance has namespaces and a docker daemon of its own; `reach` are the ports of
+    this machine's loopback that such an instance reaches too."""
 
     seed: int = 1
     port: int = 0
     reclaims: bool = False
+    isolated: bool = False
+    reach: tuple[int, ...] = ()
 
 
 class Lab:
@@ -53,7 +58,11 @@ class Lab:
         self.keys = RoleKeys()
         self.gate = Gate()
         self.hypervisor = Hypervisor(
-            lab_id=self.id, folder=folder, world=self.world, keys=self.keys
+            lab_id=self.id,
+            folder=folder,
+            world=self.world,
+            keys=self.keys,
+            isolation=Isolation(ports=self._ports) if options.isolated else None,
         )
         self.token = secrets.token_urlsafe(32)
         app = EndpointApp(
@@ -92,6 +101,10 @@ class Lab:
     def close(self) -> None:
         self.hypervisor.close()
         self._server.close()
+
+    def _ports(self) -> Sequence[int]:
+        """What isolated instances reach of this machine."""
+        return list(dict.fromkeys([self._server.port, *self.options.reach]))
 
     # -- what can be asked -----------------------------------------------------------------
 

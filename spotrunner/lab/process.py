@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import requests
 
+from spotrunner.lab.cgroups import group_of, remove_groups
 from spotrunner.lab.instance import PACKAGE_ROOT
+from spotrunner.lab.isolation import problem
 from spotrunner.lab.marks import INSTANCE_MARK, LAB_MARK
 from spotrunner.lab.paths import LabPaths
 from spotrunner.lab.processes import kill_until_none, marked
@@ -121,10 +123,20 @@ class RunningLab:
 
 
 def up(
-    folder: Path, *, seed: int = 1, port: int = 0, reclaims: bool = False, watched: bool = False
+    folder: Path,
+    *,
+    seed: int = 1,
+    port: int = 0,
+    reclaims: bool = False,
+    isolated: bool = False,
+    reach: Sequence[int] = (),
+    watched: bool = False,
 ) -> RunningLab:
     """Start a lab in `folder` (made if it is not there) and wait until everything is in place.
-    `watched`: it ends with this process, however that ends. Raises LabError."""
+    `isolated` and `reach` as LabOptions has them; `watched`: it ends with this process, however
+    that ends. Raises LabError."""
+    if isolated and (missing := problem()):
+        raise LabError(missing)
     paths = LabPaths(folder=folder.resolve())
     try:
         running = find(folder)
@@ -138,6 +150,8 @@ def up(
         "seed": seed,
         "port": port,
         "reclaims": reclaims,
+        "isolated": isolated,
+        "reach": list(reach),
         "watched": watched,
     }
     command = [sys.executable, "-m", "spotrunner.lab.serve", json.dumps(options)]
@@ -255,6 +269,7 @@ def _sweep(paths: LabPaths) -> None:
     if paths.lab_file.exists():
         lab_id = json.loads(paths.lab_file.read_text())["lab"]
         kill_until_none(lambda: marked(INSTANCE_MARK, lambda value: value.startswith(f"{lab_id}/")))
+        remove_groups(group_of(f"{lab_id}/"))
     shutil.rmtree(paths.folder / "instances", ignore_errors=True)
     paths.lab_file.unlink(missing_ok=True)
     paths.token_file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The lab's own process: `python -m spotrunner.lab.serve OPTIONS`, started by lab/process.
 
-OPTIONS is one JSON object: `folder`, `seed`, `port`, `reclaims`, and `watched`: then the lab ends
+OPTIONS is one JSON object: `folder`, the fields of LabOptions, and `watched`: then the lab ends
 when its standard input closes, that is with the process that started it.
 """
 
@@ -34,7 +34,13 @@ def main(text: str) -> int:
         threading.Thread(target=_watch_input, args=(ending,), daemon=True).start()
     lab = Lab(
         Path(options["folder"]),
-        LabOptions(seed=options["seed"], port=options["port"], reclaims=options["reclaims"]),
+        LabOptions(
+            seed=options["seed"],
+            port=options["port"],
+            reclaims=options["reclaims"],
+            isolated=options["isolated"],
+            reach=tuple(options["reach"]),
+        ),
     )
     lab.start()
     try:

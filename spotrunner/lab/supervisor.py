@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from spotrunner.lab.cgroups import remove_groups
+from spotrunner.lab.dockerd import Dockerd
 from spotrunner.lab.marks import INSTANCE_MARK
 from spotrunner.lab.processes import kill_until_none, marked
 
@@ -32,6 +34,9 @@ def main(lab: str, script: str, console: str) -> int:
     for quiet in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(quiet, signal.SIG_IGN)
     _adopt_orphans()
+    docker = Dockerd.of(Path(lab))
+    if docker is not None:
+        docker.keep_up()
     with open(console, "ab") as out:
         subprocess.Popen(
             ["bash", script],
@@ -49,9 +54,13 @@ def main(lab: str, script: str, console: str) -> int:
         going_down = going_down or b"shutdown" in word
         _reap()
         if going_down:
-            _stop_services(Path(lab))
+            _stop_services(Path(lab), docker)
+        elif docker is not None:
+            docker.keep_up()
     kill_until_none(_members)
     _reap()
+    if docker is not None:
+        remove_groups(docker.group)
     return 0
 
 
@@ -90,12 +99,14 @@ def _members() -> list[psutil.Process]:
     return list({*children, *marked(INSTANCE_MARK, lambda value: value == mine)})
 
 
-def _stop_services(lab: Path) -> None:
+def _stop_services(lab: Path, docker: Dockerd | None) -> None:
     """SIGTERM to the units; when none runs any more, to the containers. Each is told once."""
     units = list(_runners(lab / "units"))
     for pid, told in units:
         _tell(pid, told)
     if not units:
+        if docker is not None:
+            docker.stop()
         for pid, told in _runners(lab / "containers"):
             _tell(pid, told)
 
