@@ -10,6 +10,12 @@ The way up is boot, fetch, ready, restore, train; each leg is one task. From any
 is one way down: an *ending* is decided (its outcome is the phase that the last report will say),
 the trainer is stopped if it runs, what it saved is committed as final, the logs are kept, the last
 report is posted, and the power goes off; `paid_until` cuts all of that short.
+
+An agent that is started again may find the trainer of its predecessor: from then on that trainer
+runs as if this machine had started it, only that HEAD has to be asked for before the first commit.
+
+What it knows and counts lies beside this file: claim (HEAD), reins and pulse (the trainer), record
+(what reports say), lane (tasks), paid and deadlines (time), pace (what is done again and again).
 """
 
 from __future__ import annotations
@@ -20,21 +26,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from spotrunner.agent import words as w
-from spotrunner.agent.deadlines import in_free_hour, kill_at, stop_at
+from spotrunner.agent.claim import Claim
+from spotrunner.agent.descent import Descent
 from spotrunner.agent.lane import Lane
 from spotrunner.agent.pace import Paces
+from spotrunner.agent.paid import Paid
 from spotrunner.agent.record import Ending, Record
-from spotrunner.core.head import may_write
+from spotrunner.agent.reins import Reins
 from spotrunner.core.model import Head, Order, Phase, Report, Verb
 
 # What a trainer exits with that was stopped by somebody: by contract, by SIGTERM, by SIGKILL.
 _STOPPED_CODES = (75, 143, 137)
 # What an ending need not wait for: none of these touches HEAD, and a late answer is ignored.
-_ABANDONED = (w.Identify, w.Fetch, w.Restore)
-# These outcomes are facts, and facts beat the reasons for which we were about to end.
-_FACTS = (Phase.DONE, Phase.FAILED, Phase.FENCED)
-# A killed container that is not gone after this is left to the power switch.
-_GONE_S = 20.0
+_ABANDONED = (w.Fetch, w.Restore)
+# A trainer that stalls is started again in place so often; then another machine has to do.
+_RESTARTS = 1
 _STORY_LENGTH = 200
 
 
@@ -44,39 +50,18 @@ class Machine:
     def __init__(self, config: w.Config) -> None:
         self.config = config
         self.phase = Phase.BOOT
-        self.head: Head | None = None  # the last one we saw
         self.story: collections.deque[str] = collections.deque(maxlen=_STORY_LENGTH)
         self._out: list[w.Instruction] = []
         self._now: dt.datetime | None = None
-        self._started_at: dt.datetime | None = None
-        self._launched_at: dt.datetime | None = None
-        self._paid_until: dt.datetime | None = None
-        self._timer_at: dt.datetime | None = None
         self._order: Order | None = None
         self._lane = Lane(config)
+        self._claim = Claim(config)
+        self._reins = Reins(config)
         self._record = Record(config)
-        self._trouble = ""
-        # -- HEAD: whether we asked for it, and got it
-        self._asked_head = False
-        self._holds = False
-        self._damaged = False
-        # -- the trainer
-        self._runs = False
-        self._handles_save_signal = True
-        self._save_wanted = False
-        # ... by the user, and kept until the trainer has made a step that is worth it
-        self._save_asked = False
-        self._told_at: dt.datetime | None = None
-        self._killed_at: dt.datetime | None = None
-        # -- the end
-        self._ending: Ending | None = None
-        self._goes_down = False
-        self._logs_due = False
-        self._farewell_at: dt.datetime | None = None
-        self._said_farewell = False
-        self._off_at: dt.datetime | None = None
-        # -- what is done again and again
+        self._descent = Descent(config, self._claim, self._reins, self._record)
         self._paces = Paces(config)
+        self._trouble = ""
+        self._off_at: dt.datetime | None = None
 
     # -- the interface -------------------------------------------------------------------------
 
@@ -86,6 +71,7 @@ class Machine:
         self._now = now if before is None else max(before, now)
         if before is not None and (now - before).total_seconds() > self.config.jump_s:
             self._paces.reports.hurry()
+            self._reins.pulse.jumped(now - before)
         phase = self.phase
         hear = _EARS.get(type(event))
         if hear is not None and not self.off:
@@ -103,6 +89,11 @@ class Machine:
         return max(self._clock, min(self._deadlines()))
 
     @property
+    def head(self) -> Head | None:
+        """HEAD as it was when we saw it last."""
+        return self._claim.head
+
+    @property
     def off(self) -> bool:
         """True once the power was switched off."""
         return self._off_at is not None
@@ -110,20 +101,21 @@ class Machine:
     # -- hearing: facts in, no decisions yet ---------------------------------------------------
 
     def _started(self, _: w.Started) -> None:
-        self._started_at = self._clock
-        self._paid_until = self._clock + dt.timedelta(seconds=self.config.first_step_s)
+        self._descent.paid = Paid(self.config, self._clock)
+        self._record.reached(agent_at=self._clock)
 
     def _identified(self, event: w.Identified) -> None:
         if not self._answered(w.Identify):
             return
-        assert self._started_at is not None, "Started comes first"
-        self._launched_at = event.launched_at or self._started_at
+        self._descent.launched_at = launched_at = event.launched_at or self._clock
         if self._order is None:
-            # An agent that was started again has been paid on since, but has not read it yet: it
-            # gets a moment for that, and the timer of the machine bounds the rest.
-            first = self._launched_at + dt.timedelta(seconds=self.config.first_step_s)
-            moment = self._started_at + dt.timedelta(seconds=self.config.first_order_s)
-            self._paid_until = max(first, moment)
+            self._paid.launched(launched_at)
+        if event.has_trainer:
+            # It was started only after HEAD had been taken over.
+            self._reins.find()
+            self._claim.asked = True
+            if self._ending is not None:
+                self._adopt()
         self._up(Phase.FETCH)
 
     def _order_seen(self, event: w.OrderSeen) -> None:
@@ -137,15 +129,12 @@ class Machine:
         if order.attempt != self.config.attempt:
             self._end(Phase.IDLE, f"the order is for {order.attempt}")
             return
-        if order.paid_until != self._paid_until:
-            self._paid_until = order.paid_until
-            minutes = int((order.paid_until - self._clock).total_seconds() // 60)
-            if minutes >= 1:
-                self._say(w.ArmTimer(minutes=minutes))
-                self._timer_at = self._clock + dt.timedelta(minutes=minutes)
+        timer = self._paid.extend(order.paid_until, self._clock)
+        if timer is not None:
+            self._say(timer)
         # What was asked for before we came is in HEAD.
         if last is not None and order.checkpoints_asked > last.checkpoints_asked:
-            self._save_asked = True
+            self._reins.ask_save()
         if order.verb is Verb.STOP:
             self._end(Phase.STOPPED, f"ordered to stop: {order.why}")
 
@@ -154,33 +143,58 @@ class Machine:
         if self._record.noticed(event.at, self._clock):
             self._paces.reports.hurry()
             self._paces.logs.hurry()
-            self._save_wanted = self._save_wanted or (is_first and self._runs)
+            if is_first:
+                self._reins.want_save()
 
     def _fetched(self, event: w.Fetched) -> None:
         if self._answered(w.Fetch):
-            self._handles_save_signal = event.handles_save_signal
+            self._reins.handles_save_signal = event.handles_save_signal
+            self._reins.pulse.stall_after_s = event.stall_after_s
             self._up(Phase.READY)
 
+    def _image_there(self, event: w.ImageThere) -> None:
+        self._record.image_there(event, self._clock)
+        self._paces.reports.hurry()
+
+    def _data_there(self, _: w.DataThere) -> None:
+        self._record.copying = None
+        self._record.reached(data_at=self._clock)
+        self._paces.reports.hurry()
+
+    def _copied(self, event: w.Copied) -> None:
+        self._record.copying = event.copying
+
+    def _figures_seen(self, event: w.FiguresSeen) -> None:
+        self._record.figures = event.figures
+
+    def _clock_seen(self, event: w.ClockSeen) -> None:
+        self._record.clock = event.clock
+
     def _head_seen(self, event: w.HeadSeen) -> None:
-        if self.phase is not Phase.READY or self._asked_head:
+        if self.phase is not Phase.READY or self._claim.asked:
             return
-        self.head = event.head
-        config = self.config
-        if not may_write(event.head, attempt=config.attempt, generation=config.generation):
+        self._claim.head = event.head
+        if not self._claim.may_write(event.head):
             self._fenced(w.Fenced(why=f"{event.head and event.head.attempt} holds HEAD"))
 
     def _head_taken(self, event: w.HeadTaken) -> None:
         if not self._answered(w.TakeHead, w.FallBack):
             return
-        self.head = event.head
-        self._damaged = False
-        self._record.base_step = event.head.step
-        self._holds = event.head.done is None
-        if event.head.done is not None:
+        head = event.head
+        self._claim.taken(head)
+        self._record.base_step = head.step
+        self._record.reached(head_at=self._clock)
+        if (head.done is not None or head.final) and self._reins.runs:
+            # Nothing more counts of a trainer that was left behind by its agent's last commit.
+            self._out += self._reins.kill(self._clock)
+            self._reins.exited()
+        if head.done is not None:
             self._end(Phase.DONE, "HEAD says that the job is done")
-        elif event.head.final:
+        elif head.final:
             self._end(Phase.IDLE, "this attempt had made its final commit before it started again")
-        elif event.head.manifest is not None:
+        elif self._reins.runs:
+            self._go_on()
+        elif head.manifest is not None:
             self._up(Phase.RESTORE)
         else:
             self._train()
@@ -192,30 +206,33 @@ class Machine:
 
     def _was_damaged(self, event: w.Damaged) -> None:
         if self._answered(w.Restore):
-            self._damaged = True
+            self._claim.damaged = True
             self._trouble = event.why
             self._paces.reports.hurry()
 
     def _fenced(self, event: w.Fenced) -> None:
         self._lane.clear()
-        self._holds = False
+        self._claim.holds = False
         self._end(Phase.FENCED, event.why or "a later generation holds HEAD")
 
     def _progressed(self, event: w.Progressed) -> None:
+        self._reins.pulse.beats(self._clock, event.step)
         if self._record.progressed(event, self._clock):
             self._paces.reports.hurry()
 
     def _save_took(self, event: w.SaveTook) -> None:
-        self._record.save_took(event.save_s)
+        self._reins.pulse.beats(self._clock)
+        self._record.save_took(event.save_s, self._clock)
 
     def _saved(self, event: w.Saved) -> None:
-        self._record.newest_step = max(self._record.newest_step, event.step)
+        self._reins.pulse.beats(self._clock, event.step)
+        self._record.saved(event.step, self._clock)
 
     def _committed(self, event: w.Committed) -> None:
         task = self._lane.task
         if not self._answered(w.Commit, w.Finalize, w.CommitOutputs):
             return
-        self.head = event.head
+        self._claim.head = event.head
         self._record.moved(event.moved_bytes)
         if isinstance(task, w.Commit):
             self._record.committed(task.step, event.commit_s, self._clock)
@@ -223,34 +240,44 @@ class Machine:
 
     def _logs_kept(self, _: w.LogsKept) -> None:
         if self._answered(w.KeepLogs):
-            self._logs_due = False
+            self._descent.logs_due = False
 
     def _posted(self, _: w.Posted) -> None:
         if self._answered(w.Farewell):
-            self._said_farewell = True
+            self._descent.said_farewell = True
 
     def _trainer_exited(self, event: w.TrainerExited) -> None:
-        if not self._runs:
+        reins = self._reins
+        if not reins.runs:
             return
-        self._runs = False
-        self._save_wanted = False
-        self._record.exited(event.code, event.log_tail)
+        reins.exited()
+        self._record.exited(event)
         self._paces.logs.hurry()
         self._paces.reports.hurry()
+        was_stopped = event.code in _STOPPED_CODES and event.diagnosis is None
+        stalled = reins.aborted_at is not None
         if event.code == 0:
             self._end(Phase.DONE, "the trainer is done")
-        elif self._record.notice is not None and event.code in _STOPPED_CODES:
+        elif self._record.notice is not None and (event.code in _STOPPED_CODES or stalled):
             self._end(Phase.IDLE, f"the trainer left on the notice with {event.code}")
-        elif self._ending is None:
+        elif self._ending is not None:
+            return
+        elif stalled:
+            self._start_again()
+        elif was_stopped and reins.had_left(self._clock):
+            # Whoever told it to was killed since; the reason comes again, or another machine does.
+            self._end(Phase.IDLE, f"the trainer had left with {event.code} before this agent came")
+        else:
             # Also 75: nobody asked for it, and a trainer that leaves again and again earns nothing.
             self._end(Phase.FAILED, f"the trainer exited with {event.code}")
 
     def _unfit(self, event: w.Unfit) -> None:
-        self._runs = False
+        if not isinstance(self._lane.task, w.Fetch):
+            self._reins.exited()  # it is our start of it that failed
         self._end(Phase.FAULT, event.why)
 
     def _shutting_down(self, _: w.ShuttingDown) -> None:
-        self._goes_down = True
+        self._descent.goes_down = True
         self._end(Phase.IDLE, "the machine goes down")
 
     def _undone(self, event: w.Undone) -> None:
@@ -265,16 +292,15 @@ class Machine:
         """Go on without what cannot be had, or fail where nothing is left without it."""
         task = event.task
         if isinstance(task, w.Commit):
-            self._record.newest_step = self.head.step if self.head else 0
+            self._record.newest_step = self._claim.step
         elif isinstance(task, w.Finalize):
-            self._holds = False
-            self._asked_head = False
+            self._claim.give_up()
         elif isinstance(task, w.KeepLogs):
-            self._logs_due = False
+            self._descent.logs_due = False
         elif isinstance(task, w.Farewell):
-            self._said_farewell = True
+            self._descent.said_farewell = True
         else:
-            self._asked_head = self._holds
+            self._claim.asked = self._claim.holds
             if self._ending is None or isinstance(task, w.CommitOutputs):
                 self._end(Phase.FAILED, event.why)
 
@@ -290,216 +316,124 @@ class Machine:
         self._press_trainer()
         if self._lane.is_free(self._clock):
             self._start(self._next_task())
-        why = self._off_why()
+        why = self._descent.off_why(self._clock)
         if why:
             self._switch_off(why)
 
     def _end_when_due(self) -> None:
         """Endings that no event begins: a deadline's, and those that a notice leads to."""
         if self._ending is not None:
+            self._forget_identity_when_due()
             return
-        notice = self._record.notice
-        if self._clock >= self._stop_at(self._paid_deadline()):
+        descent, notice, reins = self._descent, self._record.notice, self._reins
+        if self._clock >= descent.stop_at(descent.paid_deadline):
             self._end(Phase.UNPAID, "the paid time ends")
         elif self._order is not None and self._order.replacement_ready:
             self._end(Phase.IDLE, "the replacement is ready")
-        elif notice is not None and not self._runs:
+        elif notice is not None and not reins.runs:
             self._end(Phase.IDLE, "EC2 gave notice before the training began")
-        elif notice is not None and not self._handles_save_signal:
+        elif notice is not None and reins.handles_save_signal is False:
             self._end(Phase.IDLE, "EC2 gave notice, and the trainer knows no save signal")
-        elif notice is not None and self._clock >= self._stop_at(notice.at):
+        elif notice is not None and self._clock >= descent.stop_at(notice.at):
             self._end(Phase.IDLE, "EC2 takes the instance soon")
+        elif reins.is_stuck and not reins.is_there(self._clock):
+            self._end(Phase.FAULT, f"{self._stall_why()}, and SIGKILL does not end it")
+
+    def _forget_identity_when_due(self) -> None:
+        by = self._descent.identify_by
+        if by is not None and self._clock >= by:
+            self._descent.forget_identity()
+            self._lane.drop(w.Identify)
 
     def _press_trainer(self) -> None:
-        """At most one SIGTERM in the life of a trainer, and one SIGKILL."""
-        if not self._runs:
+        reins, now = self._reins, self._clock
+        if not reins.runs:
             return
         if self._ending is None:
-            if self._save_asked and self._record.has_stepped:
-                self._save_asked, self._save_wanted = False, True
-            if self._save_wanted and self._handles_save_signal:
-                self._say(w.Signal(signal=w.Sig.SAVE))
-            self._save_wanted = False
+            if self._record.notice is None:
+                self._abort_when_stalled()
+            self._out += reins.save(now, self._record, self._save_every_s)
         elif self._ending.outcome is Phase.FENCED:
-            self._kill()
-        elif self._told_at is None:
-            self._told_at = self._clock
-            self._say(w.Signal(signal=w.Sig.STOP))
-        elif self._clock >= self._kill_at(self._told_at):
-            self._kill()
+            self._out += reins.kill(now)
+        else:
+            self._out += reins.stop(now, self._descent.kill_at)
 
-    def _kill(self) -> None:
-        if self._killed_at is None:
-            self._killed_at = self._clock
-            self._say(w.Signal(signal=w.Sig.KILL))
+    def _abort_when_stalled(self) -> None:
+        signals = list(self._reins.abort_when_stalled(self._clock))
+        self._out += signals
+        if w.Signal(signal=w.Sig.ABORT) in signals:
+            self._record.stalled_at = self._clock
+            # The stacks that it prints are what its user will want to see.
+            self._paces.logs.hurry()
+            self._paces.reports.hurry()
+
+    def _start_again(self) -> None:
+        """A stalled trainer is gone: once more in place, from the newest checkpoint on the disk."""
+        record, now = self._record, self._clock
+        if record.restarts >= _RESTARTS:
+            self._end(Phase.FAULT, f"{self._stall_why()}, and had been started again once")
+            return
+        record.restarted()
+        self._reins.start(now, record.newest_step or record.base_step, again=True)
+        has_checkpoint = record.has_saved or record.base_step > 0
+        self._say(w.StartTrainer(fresh=not has_checkpoint))
+
+    def _stall_why(self) -> str:
+        alive_at = self._record.alive_at
+        since = f" since {alive_at:%H:%M:%S}" if alive_at else ""
+        return f"the trainer stalled at step {self._record.step}: no sign of life{since}"
 
     def _next_task(self) -> w.Task | None:
         if self._ending is not None:
-            return self._task_down(self._ending)
+            task = self._descent.task(self._clock, self._report)
+            self.phase = self._descent.phase
+            return task
         if self.phase is Phase.BOOT:
             return w.Identify()
         if self.phase is Phase.FETCH:
-            return w.Fetch()
+            return w.Fetch(beside_trainer=self._reins.runs)
         if self.phase is Phase.READY:
-            return w.TakeHead() if self._may_take() else None
+            # HEAD of who has a trainer already was taken over: it is ours, or we are fenced.
+            may_take = self._reins.runs or self._claim.may_take(self._order, self._clock)
+            return w.TakeHead() if may_take else None
         if self.phase is Phase.RESTORE:
-            assert self.head is not None
-            assert self.head.manifest is not None
-            if self._damaged:
-                return w.FallBack(damaged=self.head.manifest)
-            return w.Restore(ref=self.head.manifest)
-        return self._commit(final=False)
-
-    def _task_down(self, ending: Ending) -> w.Task | None:
-        """The next thing that is owed: commits, then the logs, then the last word."""
-        if ending.outcome is not Phase.FENCED:
-            if self._is_there():
-                return self._commit(final=False)
-            task = self._last_commit(ending)
-            if task is not None:
-                return task
-            self.phase = ending.outcome
-            # The logs of a done attempt are among its outputs.
-            if self._logs_due and ending.outcome is not Phase.DONE:
-                self._farewell_at = self._farewell_at or self._clock
-                return w.KeepLogs()
-        if self._said_farewell:
-            return None
-        self._farewell_at = self._farewell_at or self._clock
-        return w.Farewell(report=self._report())
-
-    def _last_commit(self, ending: Ending) -> w.Task | None:
-        """What HEAD is still owed, now that the trainer is gone."""
-        if self.head is not None and self.head.done is not None:
-            return None
-        if self._asked_head and not self._holds:
-            # The answer to the take-over never came. If HEAD is ours, the next one waits for us.
-            return w.TakeHead()
-        if not self._holds:
-            return None
-        assert self.head is not None
-        if ending.outcome is Phase.DONE:
-            hurried = self._record.notice is not None or self._told_at is not None
-            first = self._commit(final=False) if hurried else None
-            return first or w.CommitOutputs(step=self._record.step)
-        if self._record.newest_step > self.head.step:
-            return self._commit(final=True)
-        return None if self.head.final else w.Finalize()
-
-    def _commit(self, *, final: bool) -> w.Task | None:
-        newest = self._record.newest_step
-        if not self._holds or self.head is None or newest <= self.head.step:
-            return None
-        return w.Commit(step=newest, final=final)
-
-    def _may_take(self) -> bool:
-        """Whether HEAD is ours to take: nobody is replaced, or the one who is has let go of it."""
-        if self._order is None:
-            return False
-        take_over, head = self._order.take_over, self.head
-        if take_over is None or take_over.now:
-            return True
-        if take_over.by is not None and self._clock >= take_over.by:
-            return True
-        if head is None:
-            return False
-        return head.final or head.done is not None or head.attempt == self.config.attempt
+            return self._claim.restore()
+        return self._claim.commit(self._record.newest_step)
 
     def _end(self, outcome: Phase, why: str) -> None:
-        """Begin the way down. A first ending stays unless a fact overtakes it; a fence stays."""
-        old = self._ending
-        if old is not None and (old.outcome is Phase.FENCED or outcome not in _FACTS):
+        """Begin the way down, unless we are on it for something that stays."""
+        if not self._descent.begin(outcome, why, self._clock):
             return
-        self._ending = Ending(outcome=outcome, why=why, at=old.at if old else self._clock)
-        self._said_farewell = False
-        self._farewell_at = None
-        self.phase = Phase.FENCED if outcome is Phase.FENCED else Phase.HANDOVER
+        self.phase = self._descent.phase
         self._lane.drop(*_ABANDONED)
+        if self._reins.runs and outcome is not Phase.FENCED:
+            self._adopt()
 
     # -- deadlines -----------------------------------------------------------------------------
-
-    def _paid_deadline(self) -> dt.datetime:
-        assert self._paid_until is not None, "Started comes first"
-        # The fail-safe timer counts whole minutes, so it may be up to one ahead.
-        ends = min(self._paid_until, self._timer_at or self._paid_until)
-        return ends - dt.timedelta(seconds=self.config.off_margin_s)
-
-    def _deadline(self) -> dt.datetime:
-        """When everything has to be committed, once an ending has begun."""
-        deadlines = [self._paid_deadline()]
-        if self._record.notice is not None:
-            deadlines.append(self._record.notice.at)
-        if self._ending is not None:
-            stop_s = self.config.down_s if self._goes_down else self.config.stop_s
-            deadlines.append(self._ending.at + dt.timedelta(seconds=stop_s))
-        return min(deadlines)
-
-    def _stop_at(self, deadline: dt.datetime) -> dt.datetime:
-        return stop_at(deadline, self._record.measured, self.config)
-
-    def _kill_at(self, told_at: dt.datetime) -> dt.datetime:
-        return kill_at(self._deadline(), told_at, self._record.measured, self.config)
-
-    def _forced_off_at(self) -> dt.datetime:
-        """When the power goes off whatever is under way."""
-        notice = self._record.notice
-        if notice is None or self._ending is None:
-            return self._paid_deadline()
-        idle = dt.timedelta(seconds=self.config.free_idle_s)
-        return min(self._paid_deadline(), notice.at + idle)
-
-    def _farewell_by(self) -> dt.datetime | None:
-        """Logs and last words are worth only so much time."""
-        if self._farewell_at is None:
-            return None
-        return self._farewell_at + dt.timedelta(seconds=self.config.farewell_s)
-
-    def _off_why(self) -> str:
-        """Why the power goes off now; empty while it stays on."""
-        if self._clock >= self._forced_off_at():
-            return "its time is over"
-        farewell_by = self._farewell_by()
-        is_late = farewell_by is not None and self._clock >= farewell_by
-        if self._ending is None or not (self._said_farewell or is_late):
-            return ""
-        notice, launched_at = self._record.notice, self._launched_at
-        if notice and launched_at and in_free_hour(notice.at, launched_at, self.config):
-            return ""
-        return self._ending.why
-
-    def _is_there(self) -> bool:
-        """The trainer still runs, as far as anybody can tell."""
-        gone_after = dt.timedelta(seconds=_GONE_S)
-        given_up = self._killed_at is not None and self._clock >= self._killed_at + gone_after
-        return self._runs and not given_up
 
     def _deadlines(self) -> Iterator[dt.datetime]:
         if self._off_at is not None:
             yield self._off_at + dt.timedelta(seconds=self.config.off_again_s)
             return
-        yield self._forced_off_at()
+        yield self._descent.forced_off_at
         yield from self._paces.due(self._clock)
         if self._lane.task is None and self._lane.retry_at is not None:
             yield self._lane.retry_at
-        yield from self._deadlines_down() if self._ending else self._deadlines_up()
+        if self._ending is not None:
+            yield from self._descent.deadlines(self._clock)
+        else:
+            yield from self._deadlines_up()
 
     def _deadlines_up(self) -> Iterator[dt.datetime]:
-        yield self._stop_at(self._paid_deadline())
-        if self._record.notice is not None:
-            yield self._stop_at(self._record.notice.at)
+        descent, notice = self._descent, self._record.notice
+        yield descent.stop_at(descent.paid_deadline)
+        if notice is not None:
+            yield descent.stop_at(notice.at)
+        yield from self._reins.deadlines_up(self._record, self._save_every_s)
         take_over = self._order.take_over if self._order else None
         by = take_over.by if take_over and self.phase is Phase.READY else None
         if by is not None and by > self._clock:
             yield by
-
-    def _deadlines_down(self) -> Iterator[dt.datetime]:
-        if self._is_there() and self._killed_at is not None:
-            yield self._killed_at + dt.timedelta(seconds=_GONE_S)
-        elif self._is_there() and self._told_at is not None:
-            yield self._kill_at(self._told_at)
-        farewell_by = self._farewell_by()
-        if farewell_by is not None and farewell_by > self._clock:
-            yield farewell_by
 
     # -- small steps ---------------------------------------------------------------------------
 
@@ -508,13 +442,26 @@ class Machine:
         assert self._now is not None, "Started comes first"
         return self._now
 
+    @property
+    def _paid(self) -> Paid:
+        assert self._descent.paid is not None, "Started comes first"
+        return self._descent.paid
+
+    @property
+    def _ending(self) -> Ending | None:
+        return self._descent.ending
+
+    @property
+    def _save_every_s(self) -> int | None:
+        return self._order.save_every_s if self._order else None
+
     def _say(self, instruction: w.Instruction) -> None:
         self._out.append(instruction)
 
     def _start(self, task: w.Task | None) -> None:
         if task is not None:
             self._lane.start(task)
-            self._asked_head = self._asked_head or isinstance(task, w.TakeHead)
+            self._claim.asked = self._claim.asked or isinstance(task, w.TakeHead)
             self._say(task)
 
     def _answered(self, *kinds: type[Any]) -> bool:
@@ -530,10 +477,22 @@ class Machine:
     def _train(self) -> None:
         if self._ending is None:
             self.phase = Phase.TRAIN
-            self._runs = True
-            self._logs_due = True
-            assert self.head is not None
-            self._say(w.StartTrainer(fresh=self.head.manifest is None))
+            self._descent.logs_due = True
+            self._record.reached(restored_at=self._clock)
+            self._reins.start(self._clock, self._record.base_step)
+            self._say(w.StartTrainer(fresh=self.head is None or self.head.manifest is None))
+
+    def _go_on(self) -> None:
+        """With the trainer that is here, and HEAD ours: nothing was lost."""
+        if self._ending is None:
+            self.phase = Phase.TRAIN
+            self._adopt()
+
+    def _adopt(self) -> None:
+        if not self._reins.is_watched:
+            self._descent.logs_due = True
+            self._reins.adopt(self._clock, self._record.base_step)
+            self._say(w.Adopt())
 
     def _switch_off(self, why: str) -> None:
         self._off_at = self._clock
@@ -548,7 +507,7 @@ class Machine:
         for instruction in self._paces.take(self._clock):
             self._say(instruction)
         if self._paces.reports.take(self._clock):
-            self._say(w.Post(report=self._report()))
+            self._say(w.Post(report=self._report(self.phase)))
 
     def _set_paces(self) -> None:
         order = self._order
@@ -557,18 +516,18 @@ class Machine:
             watched=order is not None and order.watched,
             urgent=waits or self._record.notice is not None,
             heads=waits and order is not None and order.take_over is not None,
-            logs=self._logs_due and self.phase is not Phase.FENCED,
+            logs=self._descent.logs_due and self.phase is not Phase.FENCED,
         )
 
-    def _report(self) -> Report:
+    def _report(self, phase: Phase) -> Report:
         ending = self._ending
         why = ending.why if ending else ""
         return self._record.report(
-            self.phase,
+            phase,
             self._clock,
             message="; ".join(part for part in (why, self._trouble) if part),
             order_n=self._order.n if self._order else 0,
-            with_log=ending is not None and ending.outcome is Phase.FAILED,
+            with_log=ending is not None and ending.outcome in (Phase.FAILED, Phase.FAULT),
         )
 
 
@@ -578,6 +537,11 @@ _EARS: dict[type[Any], Callable[[Machine, Any], None]] = {
     w.OrderSeen: Machine._order_seen,
     w.NoticeSeen: Machine._notice_seen,
     w.Fetched: Machine._fetched,
+    w.ImageThere: Machine._image_there,
+    w.DataThere: Machine._data_there,
+    w.Copied: Machine._copied,
+    w.FiguresSeen: Machine._figures_seen,
+    w.ClockSeen: Machine._clock_seen,
     w.HeadSeen: Machine._head_seen,
     w.HeadTaken: Machine._head_taken,
     w.Fenced: Machine._fenced,

@@ -25,6 +25,8 @@ NOTICE_EVERY_S = 1.0
 TICK_S = 1.0
 # How long the power switch, and then the last signals, may take when the loop is left.
 LAST_S = 30.0
+# What comes again and again would fill the log and say nothing: it is in the reports.
+_QUIET = (w.Tick, w.Progressed, w.Copied, w.FiguresSeen, w.ClockSeen)
 
 _log = structlog.get_logger(__name__)
 
@@ -88,7 +90,7 @@ class Agent:
         self._pollers[w.ShipLogs].give(w.ShipLogs())
 
     def _hear(self, event: w.Event) -> None:
-        if not isinstance(event, w.Tick | w.Progressed):
+        if not isinstance(event, _QUIET):
             _log.info("heard", what=str(event))
         self._goes_down = self._goes_down or isinstance(event, w.ShuttingDown)
         for instruction in self._machine.on(event, self._clock.now()):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 from spotrunner.agent.deadlines import Measured
-from spotrunner.agent.words import Config, Progressed
+from spotrunner.agent.words import Config, ImageThere, Progressed, TrainerExited
+from spotrunner.core.figures import ClockState, Copying, Figures
+from spotrunner.core.milestones import NOTHING_REACHED
 from spotrunner.core.model import Notice, Phase, Report
 
 
@@ -29,15 +32,27 @@ class Record:
         self._moved_bytes = 0
         # the step that HEAD bore when we began
         self.base_step = 0
-        # the newest complete checkpoint on our disk
+        # the newest complete checkpoint on our disk, and when we heard of it
         self.newest_step = 0
+        self.newest_at: dt.datetime | None = None
+        # a checkpoint of this attempt's own lies there
+        self.has_saved = False
         self.measured = Measured()
+        # -- the machine
+        self.milestones = NOTHING_REACHED
+        self.figures: Figures | None = None
+        self.clock: ClockState | None = None
+        self.copying: Copying | None = None
+        self._image_digest = ""
+        # -- the trainer
+        self.restarts = 0
+        self.stalled_at: dt.datetime | None = None
+        self.alive_at: dt.datetime | None = None
         self._progress: Progressed | None = None
         self._first_step_at: dt.datetime | None = None
         self._committed_step: int | None = None
         self._committed_at: dt.datetime | None = None
-        self._exit_code: int | None = None
-        self._log_tail: tuple[str, ...] = ()
+        self._exit: TrainerExited | None = None
 
     @property
     def step(self) -> int:
@@ -49,9 +64,29 @@ class Record:
         """Whether this attempt has made a step of its own."""
         return self._first_step_at is not None or self.newest_step > self.base_step
 
+    @property
+    def is_ahead(self) -> bool:
+        """The trainer has made a step that no checkpoint has."""
+        saved = max(self.newest_step, self.base_step)
+        return self._progress is not None and self._progress.step > saved
+
+    def reached(self, **milestones: Any) -> None:
+        """What was reached before stays: a leg may be gone through twice."""
+        known = {name: at for name, at in vars(self.milestones).items() if at}
+        self.milestones = dataclasses.replace(self.milestones, **{**milestones, **known})
+
+    def image_there(self, event: ImageThere, now: dt.datetime) -> None:
+        self._image_digest = event.digest
+        self.reached(image_at=now, baked=event.baked)
+
+    def saved(self, step: int, now: dt.datetime) -> None:
+        self.alive_at = self.newest_at = now
+        self.newest_step = max(self.newest_step, step)
+        self.has_saved = True
+
     def progressed(self, event: Progressed, now: dt.datetime) -> bool:
         """True for the first step of this attempt's own."""
-        self._progress = event
+        self._progress, self.alive_at = event, now
         if event.step <= self.base_step or self._first_step_at is not None:
             return False
         self._first_step_at = now
@@ -64,7 +99,8 @@ class Record:
         self.notice = Notice(at=at, seen_at=seen_at)
         return old is None or old.at != at
 
-    def save_took(self, save_s: float) -> None:
+    def save_took(self, save_s: float, now: dt.datetime) -> None:
+        self.alive_at = now
         self.measured = dataclasses.replace(self.measured, save_s=save_s)
 
     def moved(self, so_far_bytes: int) -> None:
@@ -76,14 +112,18 @@ class Record:
         if commit_s is not None:
             self.measured = dataclasses.replace(self.measured, commit_s=commit_s)
 
-    def exited(self, code: int, log_tail: tuple[str, ...]) -> None:
-        self._exit_code = code
-        self._log_tail = log_tail
+    def exited(self, event: TrainerExited) -> None:
+        self._exit = event
+
+    def restarted(self) -> None:
+        """How the one before it ended is in the log."""
+        self.restarts += 1
+        self._exit = None
 
     def report(
         self, phase: Phase, now: dt.datetime, *, message: str, order_n: int, with_log: bool
     ) -> Report:
-        progress = self._progress
+        progress, exit_ = self._progress, self._exit
         return Report(
             attempt=self._config.attempt,
             box=self._config.box,
@@ -100,9 +140,18 @@ class Record:
             first_step_at=self._first_step_at,
             save_s=self.measured.save_s,
             commit_s=self.measured.commit_s,
-            exit_code=self._exit_code,
+            exit_code=exit_.code if exit_ else None,
             message=message,
-            log_tail=self._log_tail if with_log else (),
+            log_tail=exit_.log_tail if exit_ and with_log else (),
             order_n=order_n,
             moved_bytes=self._moved_bytes,
+            milestones=self.milestones,
+            figures=self.figures,
+            clock=self.clock,
+            copying=self.copying,
+            image_digest=self._image_digest,
+            diagnosis=exit_.diagnosis if exit_ else None,
+            restarts=self.restarts,
+            stalled_at=self.stalled_at,
+            alive_at=self.alive_at,
         )

@@ -62,11 +62,18 @@ class Config:
     hopeless_tries: int = 5
     # how often the power is switched off again while the machine still runs
     off_again_s: float = 30.0
-    # -- a trainer without a sign of life is stalled after the larger of this time and so many of
-    # its median steps; after its SIGABRT it has so long to print its stacks and go
+    # -- a trainer without a sign of life is stalled after the larger of this time, so many of its
+    # median steps, and so many times the longest silence that it has broken itself (one that tells
+    # a line an epoch is silent for long); after its SIGABRT it has so long to print its stacks and
+    # go
     stall_least_s: float = 600.0
     stall_steps: int = 20
+    stall_silences: int = 2
     abort_grace_s: float = 30.0
+    # ... and one that was found running has so long to show its first step, as a boot has
+    stall_start_s: float = 3600.0
+    # a trainer whose end is told so soon after we found it had ended before we came
+    found_s: float = 10.0
 
 
 class Sig(str, enum.Enum):
@@ -172,8 +179,9 @@ class StartTrainer:
 
 @dataclass(frozen=True, kw_only=True)
 class Adopt:
-    """Watch the trainer that an earlier agent started, also one that has ended meanwhile. Answered
-    by TrainerExited, some day."""
+    """Watch the trainer that an earlier agent started, also one that has ended meanwhile: tell of
+    the complete checkpoints that lie there, and of all that is new. Where it has to be stopped on
+    the way up, this is said before the Fetch was answered. Answered by TrainerExited, some day."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,5 +111,14 @@ class Report:
     image_digest: str = ""
     # why the trainer ended as it did, where its end is one of those that are known (core/diagnosis)
     diagnosis: Diagnosis | None = None
-    # how often a stalled trainer was started again in place
+    # how often a stalled trainer was started again in place, when one was last found stalled, and
+    # the last sign of life of any: a line of progress, a complete checkpoint
     restarts: int = 0
+    stalled_at: dt.datetime | None = None
+    alive_at: dt.datetime | None = None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Its trainer has given no sign of life since it was found stalled."""
+        stalled_at, alive_at = self.stalled_at, self.alive_at
+        return stalled_at is not None and (alive_at is None or alive_at <= stalled_at)

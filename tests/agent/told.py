@@ -52,6 +52,7 @@ class Told:
         )
         self.now = T0
         self.said: list[w.Instruction] = []
+        self.step = 1000
         self.order = Order(
             box=ME,
             epoch=1,
@@ -81,6 +82,15 @@ class Told:
         self.now = max(self.at(s), self.now)
         return said + self.on(w.Tick())
 
+    def works_until(self, s: float, *, every_s: float = 60.0) -> list[w.Instruction]:
+        """Let time pass, with a line of progress of a step every so often."""
+        said: list[w.Instruction] = []
+        while (next_s := (self.now - T0).total_seconds() + every_s) <= s:
+            said += self.wait_until(next_s)
+            self.step += 1
+            said += self.on(w.Progressed(step=self.step))
+        return said + self.wait_until(s)
+
     def orders(
         self,
         *,
@@ -92,6 +102,7 @@ class Told:
         replacement_ready: bool = False,
         checkpoints_asked: int = 0,
         watched: bool = False,
+        save_every_s: int | None = None,
         attempt: str = ME,
     ) -> list[w.Instruction]:
         self.order = Order(
@@ -107,6 +118,7 @@ class Told:
             replacement_ready=replacement_ready,
             checkpoints_asked=checkpoints_asked,
             watched=watched,
+            save_every_s=save_every_s,
         )
         return self.on(w.OrderSeen(order=self.order))
 
@@ -119,16 +131,28 @@ class Told:
         self.orders(take_over=take_over)
         return self.on(w.Fetched())
 
-    def trains(self, step: int | None = None, *, handles_save_signal: bool = True) -> None:
+    def trains(
+        self,
+        step: int | None = None,
+        *,
+        handles_save_signal: bool = True,
+        stall_after_s: int | None = None,
+    ) -> None:
         """Up to TRAIN from HEAD at `step`."""
         self.on(w.Started())
         self.on(w.Identified(launched_at=T0))
         self.orders()
-        self.on(w.Fetched(handles_save_signal=handles_save_signal))
+        self.on(w.Fetched(handles_save_signal=handles_save_signal, stall_after_s=stall_after_s))
         self.on(w.HeadTaken(head=a_head(step)))
         if step is not None:
             self.on(w.Restored(step=step))
         assert self.machine.phase is Phase.TRAIN
+
+    def finds_trainer(self) -> list[w.Instruction]:
+        """A new agent on a machine whose trainer lives on, up to its Fetch."""
+        self.machine, self.said = Machine(self.machine.config), []
+        self.on(w.Started())
+        return self.on(w.Identified(launched_at=T0, has_trainer=True))
 
     def measures(self, save_s: float, commit_s: float, step: int) -> None:
         """A save at `step` and its commit, so that both are measured."""
