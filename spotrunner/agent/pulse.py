@@ -24,8 +24,9 @@ class Pulse:
         self._at: dt.datetime | None = None
         self._base_step = 0
         self._within_s: float | None = None
-        self._has_stepped = False
-        self._start_s: float | None = None
+        self._unproven = 1
+        self._news_at: dt.datetime | None = None
+        self._start_s = 0.0
         self._longest_s = 0.0
         self._told: tuple[int, dt.datetime] | None = None
         self._steps_s: collections.deque[float] = collections.deque(maxlen=_STEPS)
@@ -34,22 +35,34 @@ class Pulse:
     def begins(self, now: dt.datetime, step: int, *, within_s: float | None = None) -> None:
         """A trainer goes on from `step`, and should make a step of its own `within_s`. None: the
         daemon's limit of a boot is all that counts until then."""
-        self._began_at = self._at = now
+        self._began_at = self._at = self._news_at = now
         self._base_step = step
         self._within_s = within_s
-        self._has_stepped = False
+        self._unproven = 1
         self._told = None
+
+    def found(self, now: dt.datetime, step: int) -> None:
+        """One that runs already, in a silence of unknown length. What is told at once is what lay
+        there; of its own silences we know one when two signs have come."""
+        self.begins(now, step, within_s=self._config.stall_start_s)
+        self._news_at = now + dt.timedelta(seconds=self._config.found_s)
+        self._unproven = 2
+        # Nobody knows any more how long its start took.
+        self._start_s = self._config.stall_start_s
 
     def beats(self, now: dt.datetime, step: int | None = None) -> None:
         """A sign of life; `step` is the one that it tells of."""
-        if self._began_at is None or self._at is None:
+        if self._began_at is None or self._at is None or self._news_at is None:
+            return
+        if now < self._news_at:
+            self._base_step = max(self._base_step, step or 0)
             return
         self._longest_s = max(self._longest_s, (now - self._at).total_seconds())
         self._at = now
         if step is None or step <= self._base_step:
             return
-        if not self._has_stepped:
-            self._has_stepped = True
+        if self._unproven:
+            self._unproven -= 1
             self._start_s = self._start_s or (now - self._began_at).total_seconds()
         self._measure(now, step)
 
@@ -67,7 +80,7 @@ class Pulse:
         expected of it yet."""
         if self._began_at is None or self._at is None:
             return None
-        if self._has_stepped:
+        if not self._unproven:
             return self._at + dt.timedelta(seconds=self._patience_s)
         if self._within_s is None:
             return None
@@ -77,8 +90,7 @@ class Pulse:
     def restart_s(self) -> float:
         """How long a trainer that is started again may take to its first step: as long as the first
         start took, and a silence."""
-        start_s = self._config.stall_start_s if self._start_s is None else self._start_s
-        return start_s + self._patience_s
+        return self._start_s + self._patience_s
 
     @property
     def _patience_s(self) -> float:

@@ -49,7 +49,7 @@ class Reins:
     def adopt(self, now: dt.datetime, step: int) -> None:
         self.is_watched = True
         self._found_at = self._save_said_at = now
-        self.pulse.begins(now, step, within_s=self._config.stall_start_s)
+        self.pulse.found(now, step)
 
     def exited(self) -> None:
         self.runs = False

@@ -412,6 +412,24 @@ def test_a_trainer_that_was_found_stalled_does_not_stay_so_for_ever(told: Told) 
     assert w.StartTrainer(fresh=False) in told.on(ABORTED)
 
 
+def test_one_that_was_found_may_be_silent_as_long_as_it_is_used_to(told: Told) -> None:
+    """A line an epoch of 15 minutes: the first one comes early in our time, but not in its."""
+    told.finds_trainer()
+    told.on(w.Fetched())
+    told.orders()
+    told.on(w.HeadTaken(head=a_head(90)))
+    told.on(w.Progressed(step=1000))
+    told.on(w.Saved(step=1000))
+    told.on(w.Committed(head=a_head(1000)))
+    for epoch in range(3):
+        told.wait_until(60 + 900 * epoch)
+        told.on(w.Progressed(step=2000 + 1000 * epoch))
+    told.wait_until(1860 + 1799)
+    assert told.signals() == []
+    told.wait_until(1860 + 1800)
+    assert told.signals() == [w.Sig.ABORT]
+
+
 # -- what its reports say of the machine
 
 
