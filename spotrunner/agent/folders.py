@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spotrunner.core.retention import folder_name
+
 # The trainer contract reserves all-digit names for complete checkpoints; what begins like this is
 # unfinished.
 PARTIAL_PREFIX = ".partial-"
+# In the bucket, beside what it names.
+MANIFEST = "MANIFEST.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,11 @@ class Folders:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def home(self) -> Path:
+        """The trainer's, where its user has none in the image."""
+        return self.root / "home"
 
     @property
     def library(self) -> Path:
@@ -71,8 +80,12 @@ class Keys:
     def workdir(self, sha256: str) -> str:
         return f"jobs/{self.job_id}/workdir/{sha256}.tar.gz"
 
+    @property
+    def checkpoints(self) -> str:
+        return f"jobs/{self.job_id}/checkpoints/"
+
     def checkpoint(self, step: int, nonce: str) -> str:
-        return f"jobs/{self.job_id}/checkpoints/{step:08d}-{nonce}/"
+        return f"{self.checkpoints}{folder_name(step, self.generation, nonce)}/"
 
     @property
     def outputs(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from spotrunner.core.catalogue import USABLE
 WAIT_S = 60
 _DEVICE = Path("/dev/nvidia0")
 _PROBE_TIMEOUT_S = 20.0
+_DRIVER = Path("/proc/driver/nvidia/version")
+# "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …"
+_VERSION = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", re.MULTILINE)
 
 
 class NoGpu(Exception):
@@ -46,6 +50,15 @@ class Gpus:
                 return True
             self.wait(1.0)
         raise NoGpu(f"{instance_type} has no {self.device}: the driver of its GPU did not come up")
+
+
+def driver_version(path: Path = _DRIVER) -> str:
+    """Of the GPU's driver; "" where there is none that tells."""
+    try:
+        found = _VERSION.search(path.read_text(errors="replace"))
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def _probe() -> None:

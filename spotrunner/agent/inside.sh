@@ -1,6 +1,13 @@
 # Runs the job's commands ($1) inside the container, below docker's init, which passes signals to
 # this shell only. Hands them on to those processes of the job that catch them: the default action
 # of SIGUSR1 would end a trainer that is still importing, a `tee`, and the job's own shell.
+#
+# What the job prints is appended to the log by itself, whoever watches or dies outside; and how it
+# ended is written down, which nobody but us can know when docker itself is gone.
+exec >> "${SPOTRUNNER_LOG_DIR:-.}/trainer.log" 2>&1
+trap 'echo $? > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.exited"' EXIT
+# where pip puts the commands of what it installs for a user
+[ -z "${HOME:-}" ] || PATH="$HOME/.local/bin:$PATH"
 job='' stopping=''
 
 # hand_on NAME NUMBER: 1 if no process of the job catches the signal.
@@ -34,9 +41,16 @@ stop() {
   hand_on TERM 15 || kill -s TERM -- "-$job"
 }
 
+# For its stack traces. It comes as SIGUSR2, since docker's init keeps SIGABRT to itself.
+abort() {
+  [ -n "$job" ] || exit 134
+  hand_on ABRT 6 || kill -s ABRT -- "-$job"
+}
+
 # Handed on from within the traps: a signal between two commands of a loop would be lost in `wait`.
 trap save USR1
 trap stop TERM
+trap abort USR2
 
 set -m # only for this: the job gets a process group of its own
 bash -c "$1" &

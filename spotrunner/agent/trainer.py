@@ -1,80 +1,111 @@
-"""The trainer's container, by docker's command line. In the lab a stand-in answers to the name."""
+"""The trainer of one attempt, in a container or without one: started, adopted, signalled, read.
+
+Its first process is looked at directly and not through docker or systemd, so that a daemon of
+theirs that is dead or hangs delays neither a signal nor the news of the end. They are asked once
+it is gone, for the exit code; and where they give none, what the trainer's shell wrote down counts
+(inside.sh). One that left no word at all was ended from outside: a fault of the machine.
+"""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import enum
+import json
 import shutil
-import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spotrunner.agent.bare import Bare
+from spotrunner.agent.container import Container
+from spotrunner.agent.docker import Docker
+from spotrunner.agent.first import First, oom_kills
 from spotrunner.agent.folders import Folders
+from spotrunner.agent.images import Image, Images
+from spotrunner.agent.runs import Launch, Runs, State, Unanswered
+from spotrunner.agent.who import hand_over, ids
 from spotrunner.agent.words import Sig
 from spotrunner.core.model import JobSpec
 
-# Signals and removals are quick; a docker daemon that does not answer must not hold up the agent.
-COMMAND_TIMEOUT_S = 10.0
-# NCCL and data loaders share memory through it; docker's default of 64 MiB breaks them.
-SHM_SIZE = "2g"
-_INSIDE = Path(__file__).with_name("inside.sh")
+# The job's `image` for the machine's own Python.
+NO_IMAGE = "none"
+# How long an end that docker or systemd does not tell is waited for.
+GONE_S = 10.0
+_KILLED = 137
+# docker's init keeps SIGABRT to itself; the shell inside knows what is meant.
+_ON_THE_WIRE = {Sig.ABORT: "SIGUSR2"}
+# What ends a shell that does not listen yet, and is not meant to.
+_NEEDS_LISTENER = (Sig.SAVE, Sig.ABORT)
 
 
-# What a registry, or docker itself, answers about an image that no other machine would get either.
-_NO_SUCH_IMAGE = re.compile(
-    r"manifest unknown|name unknown|manifest for .* not found|no matching manifest"
-    r"|repository .* not found|failed to resolve reference .*: not found"
-    r"|invalid reference format|pull access denied|requested access to the resource is denied",
-    re.IGNORECASE,
-)
+class Kind(str, enum.Enum):
+    CONTAINER = "container"
+    BARE = "bare"
 
 
-class NoImage(Exception):
-    """There is no such image, or not for us."""
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """`code` as a shell has it: 128 + n for signal n. `lost`: why nobody can have meant it."""
+
+    code: int
+    oom_killed: bool = False
+    lost: str = ""
 
 
-class PullFailed(Exception):
-    """The image did not come this time: a rate limit, the network, the disk."""
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """What the next agent has to know: how it was started, and how often this machine had killed
+    for want of memory by then. `first` is not known yet while it starts."""
+
+    kind: Kind
+    oom_kills: int
+    first: First | None = None
 
 
 @dataclass(kw_only=True)
 class Trainer:
-    """One container a life: `start` once, then `signal` and `poll`."""
+    """One start a life, or an adoption: then `signal` and `poll`. Safe from two threads."""
 
     attempt: str
     job_id: str
     folders: Folders
     # what a payload may import of ours: the folder that holds the package `spotrunner.train`
     library_source: Path
+    docker: Docker
+    images: Images
     rank: int = 0
     nodes: int = 1
-    # whether the container is given GPUs: as agent/gpus finds before the training
+    # whether the trainer is given GPUs: as agent/gpus finds before the training
     gpus: bool = False
-    _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    # by which we have told it to end
+    told: set[Sig] = field(default_factory=set, init=False)
+    _image: str = field(default="", init=False)
+    _runs: Runs | None = field(default=None, init=False)
+    _first: First | None = field(default=None, init=False)
+    _oom_kills: int = field(default=0, init=False)
+    _gone_s: float | None = field(default=None, init=False)
+    _exit: Exit | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def name(self) -> str:
         return f"spotrunner-{self.attempt}"
 
-    @property
-    def _listening(self) -> Path:
-        """Appears when a SIGUSR1 would no longer end the container's first shell (inside.sh)."""
-        return self.folders.checkpoints / ".listening"
+    # -- the way up ----------------------------------------------------------------------------
 
-    def pull(self, image: str) -> None:
-        """Raises NoImage or PullFailed with docker's own words."""
-        done = subprocess.run(
-            ["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            said = done.stderr.strip()
-            kind = NoImage if _NO_SUCH_IMAGE.search(said) else PullFailed
-            raise kind(f"docker pull {image}: {said[-400:]}")
+    def prepare(self, spec: JobSpec) -> Image:
+        """The image, where the job has one, and our library. Raises what Images.fetch raises."""
+        self.lay_library()
+        image = Image(name="", digest="", baked=False)
+        if spec.image != NO_IMAGE:
+            image = self.images.fetch(spec.image)
+        self._image = image.name
+        return image
 
     def lay_library(self) -> None:
-        """Put our training library where the container sees it, and nothing else of ours."""
+        """Put our training library where the trainer sees it, and nothing else of ours."""
         package = self.folders.library / "spotrunner"
         shutil.rmtree(package, ignore_errors=True)
         package.mkdir(parents=True)
@@ -82,54 +113,83 @@ class Trainer:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(self.library_source, package / "train", ignore=ignored)
 
-    def start(self, spec: JobSpec) -> None:
-        """Start the container; what an earlier agent left running under our name ends first."""
-        self._docker("rm", "--force", self.name)
-        self._listening.unlink(missing_ok=True)
-        with self.folders.trainer_log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self.command(spec), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
+    def start(self, spec: JobSpec, secrets: Mapping[str, str] | None = None) -> None:
+        """`secrets` are variables that nobody may list. Raises NotStarted, Unstartable, OSError."""
+        kind = Kind.BARE if spec.image == NO_IMAGE else Kind.CONTAINER
+        self._forget()
+        self._runs = self._of(kind)
+        for mark in (self._listening, self._exited):
+            mark.unlink(missing_ok=True)
+        self._hand_over(spec)
+        # Before the start: the next agent has to know that there may be one.
+        self._note(kind)
+        launch = Launch(
+            spec=spec,
+            image=self._image or spec.image,
+            environment=self.environment(spec),
+            secrets=secrets or {},
+            gpus=self.gpus,
+            gang=self.nodes > 1,
+        )
+        self._runs.start(launch)
+        self._find_first()
+        self._note(kind)
+
+    def found(self) -> bool:
+        """Whether an earlier agent of this attempt has started a trainer here that runs, or ended
+        by itself. Nobody is asked where no agent has."""
+        noted = self._noted()
+        if noted is None:
+            return False
+        if (noted.first is not None and noted.first.lives) or self._exited.exists():
+            return True
+        with contextlib.suppress(Unanswered):
+            state = self._of(noted.kind).state()
+            return state is not None and (state.pid is not None or state.oom_killed)
+        return False
+
+    def adopt(self) -> None:
+        """Take over what `found` has found."""
+        noted = self._noted()
+        assert noted is not None, "nothing is adopted that was not found"
+        self._forget()
+        self._runs = self._of(noted.kind)
+        self._oom_kills = noted.oom_kills
+        self._first = noted.first
+        if self._first is None:
+            self._find_first()
+
+    # -- while it runs -------------------------------------------------------------------------
+
+    @property
+    def exited(self) -> bool:
+        """As far as we know already: asks nobody."""
+        return self._exit is not None
 
     def signal(self, sig: Sig) -> bool:
-        """True when docker has passed it on; False while there is no such container (yet)."""
-        if sig is Sig.SAVE and not self._listening.exists():
+        """True when it is on its way; False while there is no trainer, or none that listens."""
+        if sig in _NEEDS_LISTENER and not self._listening.exists():
             return False
-        if sig is not Sig.KILL:
-            return self._docker("kill", "--signal", sig.value, self.name)
-        removed = self._docker("kill", self.name)
-        if self._child is not None and not removed:
-            # A docker daemon that does not answer: at least its client, and with it our waiting.
-            self._child.kill()
-        return True
+        if sig is not Sig.SAVE:
+            self.told.add(sig)
+        if self._runs is None and self._noted() is not None:
+            self.adopt()
+        if self._runs is None:
+            return False
+        name = _ON_THE_WIRE.get(sig, sig.value)
+        direct = self._first is not None and self._first.signal(name)
+        if direct and (sig is not Sig.KILL or self._runs.ends_with_first):
+            return True
+        return self._runs.signal(name) or direct
 
-    def poll(self) -> int | None:
-        """The exit code as a shell says it; None while it runs."""
+    def poll(self) -> Exit | None:
+        """None while it runs. May take as long as docker may, once it is gone."""
         with self._lock:
-            code = self._child.poll() if self._child is not None else None
-        return 128 - code if code is not None and code < 0 else code
-
-    def command(self, spec: JobSpec) -> Sequence[str]:
-        """The `docker run` line. Every folder has the same path inside and outside."""
-        folders = self.folders
-        mounts = [
-            f"{folders.workdir}:{folders.workdir}",
-            f"{folders.data}:{folders.data}:ro",
-            f"{folders.library}:{folders.library}:ro",
-            f"{folders.checkpoints}:{folders.checkpoints}",
-            f"{folders.outputs}:{folders.outputs}",
-            f"{folders.logs}:{folders.logs}",
-        ]
-        return [
-            *("docker", "run", "--init", "--rm", "--name", self.name),
-            *("--network", "bridge", "--shm-size", SHM_SIZE),
-            *(("--gpus", "all") if self.gpus else ()),
-            *(part for k, v in self.environment(spec).items() for part in ("-e", f"{k}={v}")),
-            *(part for mount in mounts for part in ("-v", mount)),
-            # An image may have an entrypoint of its own, which would swallow our command.
-            *("--entrypoint", "bash", "-w", str(folders.workdir), spec.image),
-            *("-c", _INSIDE.read_text(), "spotrunner", commands(spec)),
-        ]
+            if self._exit is None and not (self._first is not None and self._first.lives):
+                self._exit = self._settle()
+                if self._exit is not None:
+                    self._close()
+            return self._exit
 
     def environment(self, spec: JobSpec) -> dict[str, str]:
         """The user's variables and, where they clash, ours; our library precedes their paths."""
@@ -137,6 +197,7 @@ class Trainer:
         paths = [str(self.folders.library), *filter(None, [envs.get("PYTHONPATH")])]
         return {
             "PYTHONUNBUFFERED": "1",
+            **({} if spec.as_root else self._home()),
             **envs,
             "PYTHONPATH": ":".join(paths),
             "SPOTRUNNER_CHECKPOINT_DIR": str(self.folders.checkpoints),
@@ -149,20 +210,121 @@ class Trainer:
             "SPOTRUNNER_NODES": str(self.nodes),
         }
 
-    def _docker(self, *arguments: str) -> bool:
+    def _home(self) -> dict[str, str]:
+        """What Python asks for about a user that the image does not know."""
+        home = str(self.folders.home)
+        return {"HOME": home, "USER": "trainer", "LOGNAME": "trainer"}
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _settle(self) -> Exit | None:
+        """The first process is gone, or was never seen: what do the others say?"""
+        assert self._runs is not None, "nothing was started"
+        state: State | None = None
+        answered = True
         try:
-            done = subprocess.run(
-                ["docker", *arguments],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=COMMAND_TIMEOUT_S,
-                check=False,
+            state = self._runs.state()
+        except Unanswered:
+            answered = False
+        if state is not None and state.code is not None:
+            return self._exit_of(state)
+        if state is not None and state.pid is not None and self._first is None:
+            self._first = First.of(state.pid)
+            return None
+        if answered and state is None:
+            return self._written("somebody removed it")
+        return self._waited_out()
+
+    def _exit_of(self, state: State) -> Exit:
+        assert state.code is not None
+        oom_killed = state.oom_killed or (state.code == _KILLED and oom_kills() > self._oom_kills)
+        unmeant = state.code == _KILLED and not oom_killed and Sig.KILL not in self.told
+        if unmeant and not self._exited.exists():
+            return Exit(code=state.code, lost="something outside of the job killed it")
+        return Exit(code=state.code, oom_killed=oom_killed)
+
+    def _waited_out(self) -> Exit | None:
+        """It says that it runs, or says nothing, and no process of it is there."""
+        now_s = time.monotonic()
+        self._gone_s = now_s if self._gone_s is None else self._gone_s
+        if now_s - self._gone_s < GONE_S:
+            return None
+        return self._written("its end was not told")
+
+    def _written(self, why: str) -> Exit:
+        """By the shell inside, which may have been killed first."""
+        try:
+            return Exit(code=int(self._exited.read_text()))
+        except (OSError, ValueError):
+            return Exit(code=_KILLED, lost="" if Sig.KILL in self.told else why)
+
+    def _close(self) -> None:
+        assert self._runs is not None
+        words = self._runs.last_words()
+        if words.strip():
+            with contextlib.suppress(OSError), self.folders.trainer_log.open("a") as log:
+                log.write(words)
+        self._runs.remove()
+
+    # -- what is kept --------------------------------------------------------------------------
+
+    @property
+    def _listening(self) -> Path:
+        """Appears when a SIGUSR1 would no longer end the trainer's first shell (inside.sh)."""
+        return self.folders.checkpoints / ".listening"
+
+    @property
+    def _exited(self) -> Path:
+        """Appears when that shell has ended by itself, with its exit code."""
+        return self.folders.checkpoints / ".exited"
+
+    @property
+    def _kept(self) -> Path:
+        return self.folders.root / "trainer.json"
+
+    def _of(self, kind: Kind) -> Runs:
+        if kind is Kind.BARE:
+            return Bare(name=self.name, folders=self.folders)
+        return Container(name=self.name, folders=self.folders, docker=self.docker)
+
+    def _forget(self) -> None:
+        self.told.clear()
+        self._first = self._exit = self._gone_s = None
+        self._oom_kills = oom_kills()
+
+    def _find_first(self) -> None:
+        """Where it has ended already, or is not told, `poll` finds out."""
+        assert self._runs is not None
+        with contextlib.suppress(Unanswered):
+            state = self._runs.state()
+            if state is not None and state.pid is not None:
+                self._first = First.of(state.pid)
+
+    def _hand_over(self, spec: JobSpec) -> None:
+        folders = self.folders
+        folders.home.mkdir(exist_ok=True)
+        folders.trainer_log.touch()
+        written = (folders.checkpoints, folders.outputs, folders.logs, folders.home)
+        hand_over(written, *ids(as_root=spec.as_root))
+
+    def _note(self, kind: Kind) -> None:
+        first = self._first
+        fields = {"kind": kind.value, "oom_kills": self._oom_kills}
+        if first is not None:
+            fields |= {"pid": first.pid, "since": first.since}
+        part = self._kept.with_suffix(".part")
+        part.write_text(json.dumps(fields))
+        part.replace(self._kept)
+
+    def _noted(self) -> Noted | None:
+        """None where nothing was ever started here."""
+        try:
+            fields = json.loads(self._kept.read_text())
+            pid, since = fields.get("pid"), fields.get("since")
+            return Noted(
+                kind=Kind(fields["kind"]),
+                oom_kills=int(fields["oom_kills"]),
+                first=None if pid is None else First(pid=int(pid), since=int(since)),
             )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
-
-
-def commands(spec: JobSpec) -> str:
-    """The job's `setup` and `run`, which end at the first command that fails."""
-    return "\n".join(filter(None, ["set -eo pipefail", spec.setup, spec.run]))
+        except (OSError, ValueError, LookupError):
+            return None

@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spotrunner.agent.folders import Folders, complete_steps
+from spotrunner.agent.gpus import driver_version
 from spotrunner.agent.logs import CHUNK_BYTES, LogShipper
-from spotrunner.agent.trainer import Trainer
-from spotrunner.agent.words import Event, Progressed, Saved, SaveTook, TrainerExited
+from spotrunner.agent.trainer import Exit, Trainer
+from spotrunner.agent.words import Event, Progressed, Saved, SaveTook, TrainerExited, Unfit
+from spotrunner.core.diagnosis import Diagnosis, diagnose
 
 LOOK_EVERY_S = 0.2
+_ADOPTED_BYTES = 64 * 1024
 
 
 class ProgressTail:
     """The events of the lines that are new in progress.jsonl; half a line waits for its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, adopted: bool = False) -> None:
         self._path = path
-        # What an earlier start has written is not news.
-        self._offset = path.stat().st_size if path.exists() else 0
+        # What an earlier start has written is not news; but the last of what an adopted trainer
+        # has.
+        size = path.stat().st_size if path.exists() else 0
+        self._offset = max(0, size - _ADOPTED_BYTES) if adopted else size
 
     def read(self) -> list[Event]:
         """The save times, and of the progress only the newest: nobody reports faster."""
@@ -67,6 +72,9 @@ def parse_progress(line: bytes) -> Progressed | SaveTook | None:
         total_steps=total if _is_count(total) else None,
         steps_per_s=_number(fields.get("steps_per_s")),
         metrics=tuple((name, value) for name, value in known if value is not None),
+        step_s=_number(fields.get("step_s")),
+        input_wait_share=_share(fields.get("input_wait_share")),
+        gradient_sync_share=_share(fields.get("gradient_sync_share")),
     )
 
 
@@ -80,33 +88,51 @@ class TrainerWatch:
         put: Callable[[Event], None],
         ship: Callable[[], None],
         logs: LogShipper,
+        *,
+        adopted: bool = False,
     ) -> None:
+        """`adopted`: what lies on the disk already is news too, since whoever saw it before us has
+        died with it."""
         self._trainer = trainer
         self._folders = folders
         self._put = put
         self._ship = ship
         self._logs = logs
-        self._progress = ProgressTail(folders.progress)
-        self._known = set(complete_steps(folders.checkpoints))
+        self._progress = ProgressTail(folders.progress, adopted=adopted)
+        self._known = set() if adopted else set(complete_steps(folders.checkpoints))
 
     def run(self) -> None:
         pause = threading.Event()
         while self.look() is None:
             pause.wait(LOOK_EVERY_S)
 
-    def look(self) -> int | None:
-        """One look; the exit code once the trainer is gone. All that it left is told before."""
-        code = self._trainer.poll()
+    def look(self) -> Exit | None:
+        """One look; the end once the trainer is gone. All that it left is told before."""
+        end = self._trainer.poll()
         for event in self._progress.read():
             self._put(event)
         for step in sorted(set(complete_steps(self._folders.checkpoints)) - self._known):
             self._known.add(step)
             self._put(Saved(step=step))
-        if code is not None:
-            self._put(TrainerExited(code=code, log_tail=self._logs.tail()))
+        if end is not None:
+            self._put(self._ended(end))
         elif self._logs.waiting_bytes >= CHUNK_BYTES:
             self._ship()
-        return code
+        return end
+
+    def _ended(self, end: Exit) -> Event:
+        """One that was ended from outside is the machine's fault; one that we have ended needs no
+        diagnosis."""
+        if end.lost:
+            return Unfit(why=f"the trainer is gone: {end.lost}")
+        tail = self._logs.tail()
+        meant = bool(self._trainer.told) and not end.oom_killed
+        diagnosis = None if meant else self._diagnosis(end, tail)
+        return TrainerExited(code=end.code, log_tail=tail, diagnosis=diagnosis)
+
+    def _diagnosis(self, end: Exit, tail: tuple[str, ...]) -> Diagnosis | None:
+        driver = driver_version() if self._trainer.gpus else ""
+        return diagnose(end.code, oom_killed=end.oom_killed, log_tail=tail, driver=driver)
 
 
 def _is_count(value: object) -> bool:
@@ -117,3 +143,8 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def _share(value: object) -> float | None:
+    share = _number(value)
+    return share if share is not None and 0 <= share <= 1 else None

@@ -39,6 +39,7 @@ OURS = (
     "adapters/aws/clock.py",
     "adapters/aws/errors.py",
     "adapters/aws/objects.py",
+    "adapters/aws/registry.py",
     "adapters/aws/session.py",
 )
 
@@ -67,6 +68,7 @@ THEIRS = (
 
 # botocore describes 400 services in 200 MB; the agent speaks to S3 alone.
 _BOTOCORE_DATA = (
+    "botocore/data/ecr/",
     "botocore/data/s3/",
     "botocore/data/_retry.json",
     "botocore/data/endpoints.json",

@@ -1,13 +1,17 @@
 """Stand-ins for a machine's tools, in a folder that comes first on PATH.
 
-`shutdown` and the like only write down how they were called. `docker` runs a "container" as a
-local process and hands signals to its first process, as docker's init does.
+`shutdown` and the like only write down how they were called. `docker` is the lab's: a container is
+a local process.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+from spotrunner.lab.instance import PACKAGE_ROOT
+from spotrunner.lab.shims.containers import Container, all_of
+from spotrunner.lab.shims.machine import Machine
 
 NOTING = ("shutdown", "poweroff", "systemctl", "systemd-run", "iptables")
 
@@ -16,61 +20,24 @@ _NOTE = """\
 printf '%s\\n' "${0##*/} $*" >> "${0%/*}/calls"
 """
 
+# Whatever a registry would say is said here; the rest is the lab's own stand-in.
 _DOCKER = """\
 #!{python} -IS
-import os, pathlib, signal, subprocess, sys
+import pathlib, sys
 
 here = pathlib.Path(__file__).parent
 verb, arguments = sys.argv[1], sys.argv[2:]
 with (here / "calls").open("a") as calls:
     calls.write("docker " + verb + " " + " ".join(arguments[:3]) + "\\n")
-
-
-def pid_of(name):
-    return int((here / f"{{name}}.pid").read_text())
-
-
 if verb == "pull":
     if "limited" in arguments[-1] and not (here / "asked").exists():
         (here / "asked").touch()
         sys.exit("toomanyrequests: You have reached your pull rate limit")
     if "missing" in arguments[-1]:
         sys.exit("Error response from daemon: manifest unknown")
-elif verb == "rm":
-    try:
-        os.killpg(pid_of(arguments[-1]), signal.SIGKILL)
-    except (OSError, ValueError):
-        pass
-elif verb == "kill":
-    number = signal.SIGKILL
-    if arguments[0] == "--signal":
-        number = signal.Signals[arguments[1]]
-    try:
-        os.kill(pid_of(arguments[-1]), number)
-    except (OSError, ValueError):
-        sys.exit("Error response from daemon: No such container")
-elif verb == "run":
-    name, workdir, entrypoint, environment = "", "/", [], {{"PATH": os.environ["PATH"]}}
-    while arguments[0].startswith("-"):
-        option = arguments.pop(0)
-        if option in ("--init", "--rm"):
-            continue
-        value = arguments.pop(0)
-        if option == "--name":
-            name = value
-        elif option == "--entrypoint":
-            entrypoint = [value]
-        elif option == "-w":
-            workdir = value
-        elif option == "-e":
-            key, _, text = value.partition("=")
-            environment[key] = text
-    command = entrypoint + arguments[1:]
-    child = subprocess.Popen(command, cwd=workdir, env=environment, start_new_session=True)
-    (here / f"{{name}}.pid").write_text(str(child.pid))
-    code = child.wait()
-    (here / f"{{name}}.pid").unlink()
-    sys.exit(128 - code if code < 0 else code)
+sys.path.insert(0, {package_root!r})
+from spotrunner.lab.shims.docker import main
+sys.exit(main(str(here / "lab"), verb, *arguments))
 """
 
 
@@ -80,8 +47,22 @@ def make(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
     for name in NOTING:
         if name not in without:
             _write(folder / name, _NOTE)
-    _write(folder / "docker", _DOCKER.format(python=sys.executable))
+    machine = Machine(
+        lab=folder / "lab",
+        instance_id="i-0abc",
+        mark=f"standins/{folder}",
+        control_url="",
+        python=sys.executable,
+        package_root=PACKAGE_ROOT,
+    )
+    machine.write()
+    _write(folder / "docker", _DOCKER.format(python=sys.executable, package_root=PACKAGE_ROOT))
     return folder
+
+
+def containers(folder: Path) -> list[Container]:
+    """Those that run, or that nobody has removed."""
+    return list(all_of(Machine.read(str(folder / "lab"))))
 
 
 def calls(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The small parts: deadlines, paces, the lane, progress lines, workers, the docker line."""
+"""The small parts: deadlines, paces, the lane, progress lines, workers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import pytest
 
 from spotrunner.agent import words as w
 from spotrunner.agent.deadlines import Measured, in_free_hour, kill_at, stop_at
-from spotrunner.agent.folders import Folders, step_of
+from spotrunner.agent.folders import step_of
 from spotrunner.agent.lane import Lane
 from spotrunner.agent.pace import Pace
-from spotrunner.agent.trainer import NoImage, PullFailed, Trainer, commands
 from spotrunner.agent.watch import ProgressTail, parse_progress
 from spotrunner.agent.workers import Worker
 from tests.agent.told import T0
-from tests.agent.world import a_spec
 
 CONFIG = w.Config(attempt="j.1", box="j.1", generation=1)
 DEADLINE = T0 + dt.timedelta(seconds=120)
@@ -187,105 +185,3 @@ def test_a_poller_does_the_newest_and_tries_again_what_failed() -> None:
     go_on.set()
     assert worker.finish(10)
     assert done == ["first", "newest", "newest", "newest"]
-
-
-# -- the container
-
-
-@pytest.fixture
-def trainer(tmp_path: Path) -> Trainer:
-    library = tmp_path / "train"
-    library.mkdir()
-    (library / "loop.py").write_text("x = 1\n")
-    folders = Folders(root=tmp_path / "state")
-    folders.make()
-    return Trainer(attempt="j.1", job_id="j", folders=folders, library_source=library)
-
-
-def test_every_folder_has_one_path_inside_and_outside(trainer: Trainer) -> None:
-    line = list(trainer.command(a_spec()))
-    mounts = [line[n + 1] for n, part in enumerate(line) if part == "-v"]
-    for mount in mounts:
-        source, target = mount.split(":")[:2]
-        assert source == target
-    read_only = {Path(mount.split(":")[0]).name for mount in mounts if mount.endswith(":ro")}
-    assert read_only == {"data", "payload-lib"}
-    assert line[:4] == ["docker", "run", "--init", "--rm"]
-    assert line[line.index("-w") + 1] == str(trainer.folders.workdir)
-    assert line[line.index("-w") + 2] == a_spec().image
-
-
-def test_an_image_with_an_entrypoint_of_its_own_still_runs_our_shell(trainer: Trainer) -> None:
-    line = list(trainer.command(a_spec()))
-    image = line.index(a_spec().image)
-    assert line[line.index("--entrypoint") + 1] == "bash"
-    assert line.index("--entrypoint") < image
-    assert line[image + 1] == "-c"
-
-
-def test_gpus_are_asked_for_where_there_are_some(trainer: Trainer) -> None:
-    assert "--gpus" not in trainer.command(a_spec())
-    trainer.gpus = True
-    line = list(trainer.command(a_spec()))
-    assert line[line.index("--gpus") + 1] == "all"
-
-
-@pytest.mark.parametrize(
-    ("said", "hopeless"),
-    [
-        ("manifest unknown: manifest unknown", True),
-        ("manifest for tf/tf:9 not found: manifest unknown", True),
-        ("invalid reference format: repository name must be lowercase", True),
-        ("pull access denied for x, repository does not exist or may require login", True),
-        ("failed to resolve reference docker.io/x:1: docker.io/x:1: not found", True),
-        ("toomanyrequests: You have reached your pull rate limit", False),
-        ("dial tcp: lookup registry-1.docker.io: no such host", False),
-        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", False),
-        ("received unexpected HTTP status: 503 Service Unavailable", False),
-        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", False),
-    ],
-)
-def test_only_an_image_that_nobody_could_pull_is_hopeless(
-    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, hopeless: bool
-) -> None:
-    tool = tmp_path / "docker"
-    tool.write_text(f"#!/bin/sh\necho 'Error response from daemon: {said}' >&2\nexit 1\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(NoImage if hopeless else PullFailed, match="docker pull"):
-        trainer.pull("tf:9")
-
-
-def test_the_users_variables_cannot_replace_the_contracts(trainer: Trainer) -> None:
-    envs = (("SPOTRUNNER_JOB", "other"), ("PYTHONPATH", "/app"), ("BATCH", "64"))
-    environment = trainer.environment(a_spec(envs=envs))
-    assert environment["SPOTRUNNER_JOB"] == "j"
-    assert environment["BATCH"] == "64"
-    assert environment["PYTHONPATH"] == f"{trainer.folders.library}:/app"
-
-
-def test_the_library_is_the_training_part_alone(trainer: Trainer) -> None:
-    for _ in range(2):
-        trainer.lay_library()
-    files = sorted(p.relative_to(trainer.folders.library) for p in _files(trainer.folders.library))
-    assert [str(f) for f in files] == ["spotrunner/__init__.py", "spotrunner/train/loop.py"]
-
-
-def test_an_init_hands_signals_on_and_reaps(trainer: Trainer) -> None:
-    """Without docker's init our shell would be the first process, which ignores what it does not
-    catch, and nobody would reap what a data loader leaves."""
-    line = list(trainer.command(a_spec()))
-    assert "--init" in line[: line.index(a_spec().image)]
-
-
-def test_the_commands_end_at_the_first_that_fails() -> None:
-    spec = a_spec(setup="pip install x", run="python train.py | tee log")
-    assert commands(spec).splitlines() == [
-        "set -eo pipefail",
-        "pip install x",
-        "python train.py | tee log",
-    ]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]

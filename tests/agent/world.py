@@ -11,10 +11,16 @@ from pathlib import Path
 from spotrunner.adapters import codec
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.memory import MemoryBuckets, MemoryObjects
+from spotrunner.agent.aside import Aside
+from spotrunner.agent.carry import Carried
+from spotrunner.agent.checkpoints import Checkpoints
 from spotrunner.agent.courier import Courier
 from spotrunner.agent.folders import Folders, Keys
 from spotrunner.agent.holder import Holder
+from spotrunner.agent.outputs import Outputs
+from spotrunner.agent.retention import Retention
 from spotrunner.core.model import Head, JobSpec
+from spotrunner.ports import NotAuthorized, RegistryLogin
 from tests.agent.told import JOB, T0
 
 
@@ -26,6 +32,13 @@ class HandClock:
 
     def now(self) -> dt.datetime:
         return self.at
+
+
+class NoRegistries:
+    """An account without registries of its own."""
+
+    def login(self, region: str) -> RegistryLogin:
+        raise NotAuthorized(f"no registry in {region}")
 
 
 def nonces(prefix: str) -> Callable[[], str]:
@@ -83,12 +96,53 @@ class Bucket:
         return Courier(
             objects=self.objects,
             buckets=self.buckets,
+            folders=folders,
+            keys=keys_of(generation),
+            decode_spec=lambda body: codec.from_json(JobSpec, body),
+        )
+
+    def checkpoints(
+        self, generation: int, root: Path, carried: Carried | None = None
+    ) -> Checkpoints:
+        folders = Folders(root=root)
+        folders.make()
+        return Checkpoints(
+            objects=self.objects,
             heads=self.heads,
             folders=folders,
-            keys=Keys(job_id=JOB, attempt=f"{JOB}.{generation}", generation=generation),
-            decode_spec=lambda body: codec.from_json(JobSpec, body),
-            nonce=nonces(f"g{generation}-"),
+            keys=keys_of(generation),
+            nonce=nonces("n"),
+            carried=carried or Carried(),
         )
+
+    def outputs(self, generation: int, root: Path, carried: Carried | None = None) -> Outputs:
+        folders = Folders(root=root)
+        folders.make()
+        return Outputs(
+            objects=self.objects,
+            heads=self.heads,
+            folders=folders,
+            keys=keys_of(generation),
+            nonce=nonces("n"),
+            carried=carried or Carried(),
+        )
+
+    def retention(self, generation: int) -> Retention:
+        return Retention(
+            objects=self.objects,
+            heads=self.heads,
+            keys=keys_of(generation),
+            clock=self.clock,
+        )
+
+    def aside(
+        self, generation: int, outputs: Outputs, has_notice: Callable[[], bool] = lambda: False
+    ) -> Aside:
+        return Aside(outputs=outputs, retention=self.retention(generation), has_notice=has_notice)
+
+
+def keys_of(generation: int) -> Keys:
+    return Keys(job_id=JOB, attempt=f"{JOB}.{generation}", generation=generation)
 
 
 def save(root: Path, step: int, **files: str) -> Path:

@@ -23,6 +23,7 @@ from spotrunner.adapters.aws.clock import ServerClock
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecr import ECRClient
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -72,6 +73,10 @@ class Aws:
 
     def ec2(self, region: str) -> EC2Client:
         client: EC2Client = self._client("ec2", region)
+        return client
+
+    def ecr(self, region: str) -> ECRClient:
+        client: ECRClient = self._client("ecr", region)
         return client
 
     def launcher(self, region: str) -> EC2Client:

@@ -104,12 +104,12 @@ def _remove(machine: Machine, arguments: Sequence[str]) -> int:
 
 
 def _inspect(machine: Machine, arguments: Sequence[str]) -> int:
-    _, names = _options(arguments, {}, {})
+    _, names = _options(arguments, {}, {"--type": "type"})
     found = []
     for name in names:
         container = named(machine, name)
         if container is None:
-            raise WrongUse(f"Error: No such object: {name}")
+            raise WrongUse(f"Error response from daemon: No such container: {name}")
         spec, state = container.spec, container.state
         found.append(
             {
@@ -120,6 +120,7 @@ def _inspect(machine: Machine, arguments: Sequence[str]) -> int:
                     "Status": state.get("status", "created"),
                     "Running": container.running,
                     "Pid": state.get("pid") or 0,
+                    "OOMKilled": False,
                     "ExitCode": state.get("exit_code") or 0,
                     "Error": state.get("error", ""),
                 },
@@ -128,6 +129,32 @@ def _inspect(machine: Machine, arguments: Sequence[str]) -> int:
             }
         )
     print(json.dumps(found, indent=4))
+    return 0
+
+
+def _image(machine: Machine, arguments: Sequence[str]) -> int:
+    if arguments[:1] != ("inspect",) or len(arguments) != 2:
+        raise WrongUse(f"docker: the lab knows no 'image {' '.join(arguments)}'")
+    digest = images.digest(machine, arguments[1])
+    if digest is None:
+        raise WrongUse(f"Error response from daemon: No such image: {arguments[1]}")
+    name = f"{images.repository(arguments[1])}@{digest}"
+    print(json.dumps([{"Id": digest, "RepoTags": [], "RepoDigests": [name]}], indent=4))
+    return 0
+
+
+def _logs(machine: Machine, arguments: Sequence[str]) -> int:
+    options, names = _options(arguments, {}, {"--tail": "tail", "-n": "tail"})
+    if len(names) != 1:
+        raise WrongUse('"docker logs" requires exactly 1 argument.')
+    container = named(machine, names[0])
+    if container is None:
+        raise WrongUse(f"Error response from daemon: No such container: {names[0]}")
+    count = options.get("tail", "all")
+    for name, target in (("out", sys.stdout), ("err", sys.stderr)):
+        path = container.folder / name
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+        target.writelines(lines if count == "all" else lines[-int(count) :])
     return 0
 
 
@@ -151,5 +178,7 @@ _VERBS: Mapping[str, Callable[[Machine, Sequence[str]], int]] = {
     "stop": _stop,
     "rm": _remove,
     "inspect": _inspect,
+    "image": _image,
+    "logs": _logs,
     "ps": _list,
 }

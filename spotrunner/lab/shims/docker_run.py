@@ -18,13 +18,20 @@ from spotrunner.lab.shims.containers import Container, named
 from spotrunner.lab.shims.errors import WrongUse
 from spotrunner.lab.shims.machine import Machine, start_apart, write_json
 
-_FLAGS = frozenset({"--init", "--rm"})
+_FLAGS = frozenset({"--init", "--rm", "--detach", "-d"})
 _WITH_VALUE = {
     "--name": "--name",
     "--network": "--network",
     "--shm-size": "--shm-size",
     "--gpus": "--gpus",
     "--ulimit": "--ulimit",
+    "--pull": "--pull",
+    "--user": "--user",
+    "--stop-timeout": "--stop-timeout",
+    "--security-opt": "--security-opt",
+    "--cap-drop": "--cap-drop",
+    "--log-driver": "--log-driver",
+    "--log-opt": "--log-opt",
     "--entrypoint": "--entrypoint",
     "--env": "-e",
     "-e": "-e",
@@ -40,7 +47,11 @@ _LOOK_S = 0.05
 def run(machine: Machine, arguments: Sequence[str]) -> int:
     """The container's exit code; docker's own 125 is the caller's answer to WrongUse."""
     spec = parse(arguments)
-    images.pull(machine, spec["image"])
+    if spec["options"].get("--pull") == "never":
+        if images.digest(machine, spec["image"]) is None:
+            raise WrongUse(f"docker: No such image: {spec['image']}")
+    else:
+        images.pull(machine, spec["image"])
     if spec["name"] and named(machine, spec["name"]) is not None:
         raise WrongUse(
             "docker: Error response from daemon: Conflict. The container name"
@@ -55,6 +66,8 @@ def run(machine: Machine, arguments: Sequence[str]) -> int:
     # A container is dockerd's, not its client's unit's: it lives on when that is stopped.
     environment = {k: v for k, v in os.environ.items() if k != UNIT_MARK}
     start_apart(machine.command("shims.container", id_), environment)
+    if spec["detach"]:
+        return _started(container)
     return _follow(container)
 
 
@@ -96,6 +109,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
         "workdir": workdir,
         "init": "--init" in single,
         "remove": "--rm" in single,
+        "detach": "--detach" in single or "-d" in single,
         "options": single,
     }
 
@@ -124,6 +138,18 @@ def _check_workdir(workdir: str, mounts: Sequence[dict[str, Any]]) -> None:
     sources = [Path(mount["Source"]) for mount in mounts]
     if workdir and not any(Path(workdir).is_relative_to(source) for source in sources):
         raise WrongUse(f"docker: the working directory {workdir} is in no mount")
+
+
+def _started(container: Container) -> int:
+    """The client leaves once its container runs, or could not be run."""
+    pause = threading.Event()
+    while not (state := container.state):
+        pause.wait(_LOOK_S)
+    if state.get("error"):
+        print(f"docker: Error response from daemon: {state['error']}", file=sys.stderr)
+        return int(state["exit_code"])
+    print(container.id)
+    return 0
 
 
 def _follow(container: Container) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from spotrunner.lab.shims.errors import WrongUse
@@ -26,3 +27,18 @@ def pull(machine: Machine, image: str) -> None:
     path = machine.lab / "images.json"
     pulled = read_json(path)
     write_json(path, {**pulled, image: True})
+
+
+def digest(machine: Machine, image: str) -> str | None:
+    """What a registry would call it by; None for what was never pulled here."""
+    if image not in read_json(machine.lab / "images.json"):
+        return None
+    found = _NAME.fullmatch(image)
+    named = found["digest"] if found is not None else None
+    return named or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+
+def repository(image: str) -> str:
+    """Its name without tag and digest."""
+    found = _NAME.fullmatch(image)
+    return found["name"] if found is not None else image

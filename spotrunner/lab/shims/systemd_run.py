@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from spotrunner.lab.shims.errors import WrongUse
@@ -26,10 +28,18 @@ _KNOWN = frozenset(
         "WorkingDirectory",
         "Type",
         "After",
+        "Before",
         "Wants",
         "Requires",
         "Description",
         "OOMScoreAdjust",
+        "OOMPolicy",
+        "NoNewPrivileges",
+        "LimitCORE",
+        "LimitNOFILE",
+        "LimitMEMLOCK",
+        "EnvironmentFile",
+        "RemainAfterExit",
     }
 )
 _WITH_VALUE = {
@@ -42,6 +52,9 @@ _WITH_VALUE = {
     "--on-active": "--on-active",
     "--description": "--description",
     "--working-directory": "--working-directory",
+    # in the lab all is its own user's
+    "--uid": "--uid",
+    "--gid": "--gid",
 }
 _ALONE = frozenset({"--collect", "-G", "--quiet", "-q", "--no-block", "--no-ask-password"})
 _LOOK_S, _START_LOOKS = 0.02, 500
@@ -56,7 +69,7 @@ def main(lab: str, *arguments: str) -> int:
         print(f"systemd-run: {error}", file=sys.stderr)
         return 1
     unit = Unit.named(machine, spec["name"])
-    if unit.active:
+    if unit.active or unit.remains:
         print(
             f"Failed to start transient service unit: Unit {unit.name}.service was already loaded"
             " or has a fragment file.",
@@ -114,7 +127,8 @@ def _spec(options: Sequence[tuple[str, str]], command: list[str]) -> dict[str, A
     return {
         "name": single.get("--unit", f"run-u{os.getpid()}").removesuffix(".service"),
         "command": [program, *command[1:]],
-        "environment": _pairs("--setenv", options),
+        "environment": {**_from_file(properties), **_pairs("--setenv", options)},
+        "remains": properties.get("RemainAfterExit", "no") == "yes",
         "folder": single.get("--working-directory", properties.get("WorkingDirectory", "/")),
         "after_s": span_s(single["--on-active"]) if "--on-active" in single else 0.0,
         "restart": properties.get("Restart", "no"),
@@ -123,6 +137,19 @@ def _spec(options: Sequence[tuple[str, str]], command: list[str]) -> dict[str, A
         "stop_s": span_s(properties.get("TimeoutStopSec", "90")),
         "console": "console" in properties.get("StandardOutput", "journal"),
     }
+
+
+def _from_file(properties: Mapping[str, str]) -> dict[str, str]:
+    """Values stand in double quotes, within which a backslash takes the next character as it is.
+    Raises WrongUse."""
+    if "EnvironmentFile" not in properties:
+        return {}
+    try:
+        text = Path(properties["EnvironmentFile"]).read_text()
+    except OSError as error:
+        raise WrongUse(f"Failed to load environment files: {error.strerror}") from None
+    found = re.findall(r'^([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"$', text, re.M | re.S)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.S) for name, value in found}
 
 
 def _pairs(option: str, options: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -38,10 +38,17 @@ class Unit:
     def write(self, spec: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "told").unlink(missing_ok=True)
+        (self.folder / "state.json").unlink(missing_ok=True)
         write_json(self.folder / "spec.json", spec)
 
     def note(self, **state: Any) -> None:
         write_json(self.folder / "state.json", {**self.state, **state})
+
+    @property
+    def remains(self) -> bool:
+        """It has ended, and systemd knows it until it is told to forget (RemainAfterExit)."""
+        ended = not self.active and "exit_code" in self.state
+        return ended and bool(self.spec.get("remains")) and not self.state.get("forgotten")
 
     @property
     def active(self) -> bool:
