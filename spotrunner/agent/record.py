@@ -10,7 +10,7 @@ from typing import Any
 from spotrunner.agent.deadlines import Measured
 from spotrunner.agent.words import Config, ImageThere, Progressed, TrainerExited
 from spotrunner.core.figures import ClockState, Copying, Figures
-from spotrunner.core.milestones import NOTHING_REACHED
+from spotrunner.core.milestones import NOTHING_REACHED, merged
 from spotrunner.core.model import Notice, Phase, Report
 
 
@@ -71,9 +71,8 @@ class Record:
         return self._progress is not None and self._progress.step > saved
 
     def reached(self, **milestones: Any) -> None:
-        """What was reached before stays: a leg may be gone through twice."""
-        known = {name: at for name, at in vars(self.milestones).items() if at}
-        self.milestones = dataclasses.replace(self.milestones, **{**milestones, **known})
+        told = dataclasses.replace(NOTHING_REACHED, **milestones)
+        self.milestones = merged(self.milestones, told)
 
     def image_there(self, event: ImageThere, now: dt.datetime) -> None:
         self._image_digest = event.digest

@@ -96,9 +96,10 @@ def window_end(job: Job, now: dt.datetime) -> dt.datetime | None:
 
 
 def _has_evidence(draft: Draft, attempt: Attempt) -> bool:
-    """It said lately that it is at work; one that winds down by itself needs no more money."""
+    """It said lately that it is at work; one that winds down by itself needs no more money, and
+    one whose trainer stalls gets more only when that gives a sign of life again."""
     report = draft.report(attempt)
-    if report is None or report.phase not in _AT_WORK:
+    if report is None or report.phase not in _AT_WORK or report.is_stalled:
         return False
     return draft.now < report.at + dt.timedelta(seconds=draft.limits.fresh_report_s)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +21,9 @@ class Milestones:
 
 
 NOTHING_REACHED = Milestones()
+
+
+def merged(known: Milestones, told: Milestones) -> Milestones:
+    """What was reached first stays: a leg may be gone through twice."""
+    names = [field.name for field in fields(Milestones)]
+    return Milestones(**{name: getattr(known, name) or getattr(told, name) for name in names})

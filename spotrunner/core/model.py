@@ -240,6 +240,7 @@ class LaunchRequest:
     security_group_ids: tuple[str, ...] = ()
     instance_profile: str | None = None
     max_price_usd_micros: int | None = None  # an hour; spot only
+    baked: bool = False  # the container's image is on the machine image already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -391,6 +392,9 @@ class Attempt:
     milestones: Milestones = NOTHING_REACHED
     image_digest: str = ""
     diagnosis: Diagnosis | None = None
+    # Its trainer was last found stalled then, and so often started again in place.
+    stalled_at: dt.datetime | None = None
+    restarts: int = 0
 
 
 class Refused(str, enum.Enum):
