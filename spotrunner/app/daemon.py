@@ -44,6 +44,7 @@ from spotrunner.core.policy.named import policies
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
 from spotrunner.daemon.fitting import refit
+from spotrunner.daemon.forget import Forgetter
 from spotrunner.daemon.herald import Herald
 from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
@@ -240,13 +241,18 @@ class _Daemon:
             executor=executor,
         )
         return Reconciler(
+        epoch = self._lead()
+        forgetter = Forgetter(
+            store=self._store, objects=self._objects, executor=executor, epoch=epoch
+        )
             store=self._store,
             observer=observer,
             actor=actor,
             policies=self._policies,
-            epoch=self._lead(),
+            epoch=epoch,
             channels_of=settings.alerts.channels_of,
         )
+            afterwards=forgetter.look,
 
     def _lead(self) -> int:
         """Become the leader, and learn from the bucket what a store that was restored from a
@@ -308,6 +314,7 @@ class _Daemon:
                 data_feed=self._settings.data_feed.url if self._settings.data_feed else None,
             )
         )
+                kms_key=self._settings.kms_key,
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
 
     def _test_alert(self, named: Sequence[str]) -> Mapping[str, str]:

@@ -22,10 +22,12 @@ from spotrunner.cli.workdir import Listing, Unpackable, listed
 from spotrunner.core import located
 from spotrunner.core.located import BadFile, Document, Problem
 from spotrunner.core.names import NOBODY, nearest_name
+from spotrunner.web import secrets
 from spotrunner.web.schema import JobFile
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_TOP_KEY = re.compile(r"""["']?([A-Za-z_]\w*)["']?\s*:""")
 
 
 # Stands in for a value that is missing, where it would only be found missing twice.
@@ -34,13 +36,15 @@ _STAND_IN = "value"
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A job file that is right as far as this machine can tell. `fields` is what the API takes."""
+    """A job file that is right as far as this machine can tell. `fields` is what the API takes, and
+    `secret_values` what it keeps encrypted: those that the file takes from this shell."""
 
     file: str
     document: Document
     job: JobFile
     fields: dict[str, Any]
     workdir: Listing | None
+    secret_values: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
     def lines(self, problems: Sequence[Problem]) -> list[str]:
         """What the daemon warns of, one line each, with the lines of the file."""
@@ -61,7 +65,7 @@ class Submission:
 def read_job(path: Path, given: Mapping[str, str]) -> Submission:
     """`given` are the values of `--env`, which win over the file's. Raises BadFile."""
     file = str(path)
-    document = located.read(_text(path), file)
+    document = _document(_text(path), file)
     envs, problems = _envs(document, given)
     data, unknown = _data(document, envs.get("envs", {}))
     problems += unknown
@@ -71,13 +75,21 @@ def read_job(path: Path, given: Mapping[str, str]) -> Submission:
     except ValidationError as error:
         problems += located.located(error.errors(), document, JobFile)
     workdir, more = _workdir(document, path.parent)
-    problems += more
+    values, missing = _secret_values(job.secrets if job else {}, document)
+    problems += [*more, *missing]
     if job is None or problems:
         raise BadFile(file, problems)
     # The folder's path is this machine's affair: the API gets the archive.
     fields = job.model_dump(mode="json", exclude_unset=True, exclude={"workdir"})
     fields.setdefault("owner", login())
-    return Submission(file=file, document=document, job=job, fields=fields, workdir=workdir)
+    return Submission(
+        file=file,
+        document=document,
+        job=job,
+        fields=fields,
+        workdir=workdir,
+        secret_values=values,
+    )
 
 
 def login() -> str:
@@ -142,6 +154,47 @@ def _envs(document: Document, given: Mapping[str, str]) -> tuple[dict[str, Any],
 def _written(name: object, value: Any, document: Document) -> Any:
     scalar = value is not None and not isinstance(value, (dict, list))
     return document.words.get(("envs", str(name)), value) if scalar else value
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+def _secret_values(
+    given: Mapping[str, secrets.SecretFile], document: Document
+) -> tuple[dict[str, str], list[Problem]]:
+    """Of those that the file takes from this shell. No problem shows one."""
+    values, problems = {}, []
+    for name, variable in secrets.variables(given).items():
+        value = os.environ.get(variable)
+        problem = secrets.value_problem(value)
+        if problem is None and value is not None:
+            values[name] = value
+            continue
+        problems.append(
+            Problem(
+                message=f"{variable} {problem} in your shell",
+                key=f"secrets.{name}",
+                line=document.line_of(("secrets", name)),
+                hint=f"export {variable}=… before you submit",
+            )
+        )
+    return values, problems
+
+
+def _document(text: str, file: str) -> Document:
+    """What YAML says of a broken line may have a piece of it: not of those that have secrets."""
+    try:
+        return located.read(text, file)
+    except BadFile as error:
+        raise BadFile(file, [_without_words(it, text) for it in error.problems]) from None
+
+
+def _without_words(problem: Problem, text: str) -> Problem:
+    above = text.splitlines()[: problem.line or 0]
+    keys = [found for line in above if (found := _TOP_KEY.match(line))]
+    if not keys or keys[-1][1] != "secrets" or problem.key:
+        return problem
+    return dataclasses.replace(problem, message="not valid YAML", hint="put the value in quotes")
 
 
 # -- data --------------------------------------------------------------------------------------

@@ -93,6 +93,8 @@ def _send(
     from spotrunner.cli.api import Refused
 
     fields, files = {"job": json.dumps(submission.fields)}, {}
+    if submission.secret_values:
+        fields["secrets"] = json.dumps(submission.secret_values)
     if packed is not None:
         archive.seek(0)
         fields["workdir_sha256"] = packed.sha256

@@ -10,6 +10,7 @@ import structlog
 
 from spotrunner.core.alert import Alert
 from spotrunner.core.decide import decide
+from spotrunner.core.model import Snapshot
 from spotrunner.core.plan import Plan
 from spotrunner.core.policy import Policies
 from spotrunner.daemon.act import Actor
@@ -35,9 +36,13 @@ def to_nobody(_: Alert) -> tuple[str, ...]:
     return ()
 
 
+def nothing(_: Snapshot) -> None:
+    pass
+
+
 class Reconciler:
     """Runs rounds for one epoch. One thread only; StaleEpoch ends it. `channels_of` says over
-    which channels an alert goes."""
+    which channels an alert goes; `afterwards` is what each round does last."""
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Reconciler:
         policies: Policies,
         epoch: int,
         channels_of: Callable[[Alert], tuple[str, ...]] = to_nobody,
+        afterwards: Callable[[Snapshot], None] = nothing,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -55,6 +61,7 @@ class Reconciler:
         self._policies = policies
         self._epoch = epoch
         self._channels_of = channels_of
+        self._afterwards = afterwards
         self._mail_at: dt.datetime | None = None
         # Nobody else raises any while this epoch leads.
         self._alerted = store.alert_keys(_EVER)
@@ -79,4 +86,5 @@ class Reconciler:
         for alert in plan.alerts:
             log.info("alert", alert=alert.key, title=alert.title)
         again = self._actor.act(plan, snapshot, self._epoch)
+        self._afterwards(snapshot)
         return RoundResult(plan=plan, again=again)

@@ -85,6 +85,8 @@ class Settings:
     data_feed: DataFeed | None = None  # None: `reconcile` has to be told
     alerts: Alerts = field(default_factory=Alerts)
     caps: Caps = UNCAPPED
+    # that secrets of jobs are encrypted with in the home bucket; None: AWS's own for S3
+    kms_key: str | None = None
 
     @property
     def database(self) -> Path:
@@ -143,6 +145,7 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         data_feed=_data_feed(file.data_feed),
         alerts=settings_alerts.alerts(file.alerts),
         caps=settings_budgets.caps(file.budgets),
+        kms_key=file.kms_key,
     )
 
 
@@ -213,6 +216,22 @@ def _image(value: str) -> str:
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", value):
         raise ValueError(f"expected an image id such as ami-0123456789abcdef0, found {value!r}")
     return value
+
+
+def _kms_key(value: str) -> str:
+    if not _KMS_KEY.fullmatch(value):
+        raise ValueError(
+            "expected a key of KMS, such as alias/spotrunner, its id, or the ARN of either, found"
+            f" {value!r}"
+        )
+    return value
+
+
+_KMS_ID, _KMS_ALIAS = r"(?:mrk-[0-9a-f]{32}|[0-9a-f-]{36})", r"alias/[A-Za-z0-9/_-]+"
+_KMS_KEY = re.compile(
+    rf"{_KMS_ID}|{_KMS_ALIAS}"
+    rf"|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{{12}}:(?:key/{_KMS_ID}|{_KMS_ALIAS})"
+)
 
 
 def _type_or_family(value: str) -> str:
@@ -287,3 +306,4 @@ class SettingsFile(_Part):
     data_feed: DataFeedFile | None = None
     alerts: AlertsFile = AlertsFile()
     budgets: BudgetsFile = BudgetsFile()
+    kms_key: Annotated[str, AfterValidator(_kms_key)] | None = None

@@ -30,6 +30,7 @@ from spotrunner.core.policy.named import policies as all_policies
 from spotrunner.core.states import JobState
 from spotrunner.daemon.act import Actor
 from spotrunner.daemon.board import Board
+from spotrunner.daemon.forget import Forgetter
 from spotrunner.daemon.hints import Hints
 from spotrunner.daemon.lookout import FittedHazards, Lookout
 from spotrunner.daemon.observe import Observer
@@ -201,6 +202,9 @@ class Stage:
             actor=actor,
             policies=self._policies,
             epoch=epoch,
+            afterwards=Forgetter(
+                store=self.store, objects=self.objects, executor=executor, epoch=epoch
+            ).look,
         )
 
     def _lookout(self, executor: Executor) -> Lookout:

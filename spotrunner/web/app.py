@@ -31,6 +31,7 @@ from spotrunner.web.prices import PriceCalls
 from spotrunner.web.reconcile import ReconcileCalls
 from spotrunner.web.report import ReportCalls
 from spotrunner.web.schema import to_spec
+from spotrunner.web.secrets import parse_values
 from spotrunner.web.wishes import WishCalls
 
 __all__ = ["Deps", "create_app"]
@@ -130,8 +131,9 @@ class _Jobs:
 
     async def submit(self, request: Request, allow_late: bool = False) -> Json:
         """A form: `job` is the job file's fields as JSON, `workdir` the packed workdir if there is
-        one, `workdir_sha256` its digest, where the sender wants it checked."""
-        async with request.form(max_files=1, max_fields=2, max_part_size=MAX_BODY_BYTES) as form:
+        one, `workdir_sha256` its digest, where the sender wants it checked, `secrets` the values of
+        those that the job file takes from the sender's shell, as JSON."""
+        async with request.form(max_files=1, max_fields=3, max_part_size=MAX_BODY_BYTES) as form:
             return await run_in_threadpool(self._submit, dict(form), allow_late)
 
     def _submit(self, form: dict[str, UploadFile | str], allow_late: bool) -> Json:
@@ -144,7 +146,11 @@ class _Jobs:
         upload = workdir.file if workdir is not None else None
         file = submit.parse(fields)
         digest = str(sha256) if sha256 else None
-        job, warnings = submit.submit(self._deps, file, upload, digest, allow_late)
+        try:
+            values = parse_values(str(form.get("secrets", "{}")))
+        except ValueError as error:
+            raise errors.one(errors.UNPROCESSABLE, str(error), "secrets") from None
+        job, warnings = submit.submit(self._deps, file, upload, digest, allow_late, values)
         line = views.summary(self._deps, job, (), {})
         return {**line, "warnings": errors.plain_all(warnings)}
 

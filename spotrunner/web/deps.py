@@ -94,3 +94,5 @@ class Deps:
     test_alert: Callable[[Sequence[str]], Mapping[str, str]] = to_nobody
     # `s3://bucket/prefix/` of the account's spot data feed, where the settings name one
     data_feed: str | None = None
+    # that secrets of a job are encrypted with; None: AWS's own for S3
+    kms_key: str | None = None

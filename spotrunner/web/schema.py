@@ -34,6 +34,7 @@ from spotrunner.core.model import DataSource, JobSpec, Market
 from spotrunner.core.names import NOBODY, name_problem
 from spotrunner.core.policy.named import policies
 from spotrunner.web import nights, pricing
+from spotrunner.web.secrets import NamedSecrets, Secret, SecretFile, clash, refs
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
 STOCK = "tensorflow/tensorflow"
@@ -301,6 +302,7 @@ class JobFile(_Part):
     workdir: Text | None = None
     data: Annotated[tuple[Data, ...], Field(max_length=MAX_ENTRIES), AfterValidator(_apart)] = ()
     envs: Annotated[dict[EnvName, EnvValue], Field(max_length=MAX_ENTRIES)] = {}
+    secrets: Annotated[dict[EnvName, Secret], NamedSecrets] = {}
     # USD; None: until it is done
     budget: Budget | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
@@ -337,6 +339,15 @@ class JobFile(_Part):
         if value is None:
             raise ValueError("it has no value: give it one, or leave the key out")
         return value
+
+    @field_validator("secrets")
+    @classmethod
+    def _is_not_in_envs(
+        cls, given: dict[str, SecretFile], info: ValidationInfo
+    ) -> dict[str, SecretFile]:
+        if (problem := clash(given, info.data.get("envs", {}))) is not None:
+            raise ValueError(problem)
+        return given
 
     @field_validator("speeds")
     @classmethod
@@ -512,6 +523,7 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         ),
         unattended_s=nights.seconds(file.unattended),
         alerts=file.alerts,
+        secrets=refs(file.secrets),
     )
 
 

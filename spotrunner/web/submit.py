@@ -24,11 +24,13 @@ from spotrunner.web import checks, errors
 from spotrunner.web.deps import MIB, Deps
 from spotrunner.web.moments import minute
 from spotrunner.web.schema import JobFile, to_spec
+from spotrunner.web.secrets import kept, value_problems
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LETTERS = 4
 _ID_TRIES = 20
 _BLOCK_BYTES = MIB
+NO_VALUES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +64,15 @@ def submit(
     upload: IO[bytes] | None,
     sha256: str | None,
     allow_late: bool = False,
+    values: Mapping[str, str] = NO_VALUES,
 ) -> tuple[Job, tuple[Problem, ...]]:
     """The new job, and what its user is warned of. `sha256` is what the sender says of its upload,
-    if it does; with `allow_late` a deadline that cannot be met is no reason to refuse. Raises
-    ApiError, Unavailable; nothing is stored or uploaded then but, where S3 fails half-way, objects
-    of no job."""
+    if it does; with `allow_late` a deadline that cannot be met is no reason to refuse; `values` are
+    those of the secrets that the job file takes from the sender's shell. Raises ApiError,
+    Unavailable; nothing is stored or uploaded then but, where S3 fails half-way, objects of no
+    job."""
+    if wrong := value_problems(file.secrets, values):
+        raise errors.refused(wrong)
     with tempfile.TemporaryDirectory(prefix="spotrunner-upload-") as folder:
         workdir = _keep(deps, upload, Path(folder) / "workdir.tar.gz", sha256) if upload else None
         now = deps.clock.now()
@@ -78,8 +84,9 @@ def submit(
         job = Job(id=_new_id(deps, spec.name), spec=spec, state=JobState.QUEUED, submitted_at=now)
         if workdir is not None:
             deps.objects.upload(workdir.path, f"jobs/{job.id}/workdir/{workdir.sha256}.tar.gz")
-    deps.objects.put(f"jobs/{job.id}/spec.json", deps.encode(spec))
-    _store(deps, job)
+    with kept(deps.objects, job.id, values, deps.kms_key):
+        deps.objects.put(f"jobs/{job.id}/spec.json", deps.encode(spec))
+        _store(deps, job)
     deps.wake()
     return job, (*file.warnings, *checked.warnings)
 

@@ -167,6 +167,9 @@ def _of_spec(spec: JobSpec, now: dt.datetime) -> Json:
             for data in spec.data
         ],
         "envs": [name for name, _ in spec.envs],
+        "secrets": [
+            {"name": it.name, "source": it.source, "as": it.form.value} for it in spec.secrets
+        ],
     }
 
 

@@ -238,3 +238,26 @@ def test_a_wrong_budget_has_its_sentence(tmp_path: Path, text: str, words: str) 
     with pytest.raises(BadFile) as caught:
         parse_settings(f"{LEAST}budgets:\n  {text}\n", "d", tmp_path)
     assert str(caught.value) == f"d:5: budgets.{words}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "alias/spotrunner",
+        "1234abcd-12ab-34cd-56ef-1234567890ab",
+        "mrk-1234abcd12ab34cd56ef1234567890ab",
+        "arn:aws:kms:us-east-1:111122223333:alias/spotrunner",
+        "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+    ],
+)
+def test_a_key_of_kms(tmp_path: Path, key: str) -> None:
+    assert parse_settings(f"{LEAST}kms_key: {key}\n", "F", tmp_path).kms_key == key
+
+
+def test_what_is_no_key_of_kms(tmp_path: Path) -> None:
+    with pytest.raises(BadFile) as told:
+        parse_settings(f"{LEAST}kms_key: spotrunner\n", "F", tmp_path)
+    assert str(told.value) == (
+        "F:4: kms_key: expected a key of KMS, such as alias/spotrunner, its id, or the ARN of"
+        " either, found 'spotrunner'"
+    )

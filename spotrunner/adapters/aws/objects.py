@@ -72,7 +72,7 @@ class S3Objects:
             return answer["ETag"]
 
     def put_encrypted(self, key: str, body: bytes, kms_key: str | None = None) -> None:
-        named = {"SSEKMSKeyId": kms_key} if kms_key else {}
+        named: Any = {"SSEKMSKeyId": kms_key} if kms_key else {}
         with by_meaning():
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=body, ServerSideEncryption="aws:kms", **named
