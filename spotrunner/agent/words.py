@@ -350,6 +350,10 @@ class Progressed:
     total_steps: int | None = None
     steps_per_s: float | None = None
     metrics: tuple[tuple[str, float], ...] = ()
+    # of the time since the line before: a step, and the shares of it (core/figures)
+    step_s: float | None = None
+    input_wait_share: float | None = None
+    gradient_sync_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

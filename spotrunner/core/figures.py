@@ -21,7 +21,7 @@ class GpuFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Of the last seconds before `at`. Shares are of 1; rates are bytes a second."""
+    """Of the last minute before `at`. Shares are of 1; rates are bytes a second."""
 
     at: dt.datetime
     gpus: tuple[GpuFigures, ...] = ()
@@ -35,8 +35,11 @@ class Figures:
     disk_written_bytes_s: float | None = None
     received_bytes_s: float | None = None
     sent_bytes_s: float | None = None
-    # of the trainer's own time, where it tells of it: a step, and which share of it waits for input
-    # and for the other workers' gradients
+    # -- of the last minutes in which the trainer made steps, and nothing else (it restores, compiles
+    # and validates too); None until there are enough of them: how busy the GPUs were, how long a
+    # step took, and where the trainer tells it, which share of it waits for input and for the other
+    # workers' gradients
+    busy_share: float | None = None
     step_s: float | None = None
     input_wait_share: float | None = None
     gradient_sync_share: float | None = None
@@ -44,10 +47,12 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class ClockState:
-    """The instance's clock against its time server: `offset_s` is how far it is ahead."""
+    """The instance's clock against its time server: `offset_s` is how far it is ahead. `source`
+    names who says so."""
 
     synchronised: bool
     offset_s: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
