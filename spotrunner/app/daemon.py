@@ -240,19 +240,19 @@ class _Daemon:
             clock=self._clock,
             executor=executor,
         )
-        return Reconciler(
         epoch = self._lead()
         forgetter = Forgetter(
             store=self._store, objects=self._objects, executor=executor, epoch=epoch
         )
+        return Reconciler(
             store=self._store,
             observer=observer,
             actor=actor,
             policies=self._policies,
             epoch=epoch,
             channels_of=settings.alerts.channels_of,
-        )
             afterwards=forgetter.look,
+        )
 
     def _lead(self) -> int:
         """Become the leader, and learn from the bucket what a store that was restored from a
@@ -312,9 +312,9 @@ class _Daemon:
                 channels=self._channels.channels,
                 test_alert=self._test_alert,
                 data_feed=self._settings.data_feed.url if self._settings.data_feed else None,
+                kms_key=self._settings.kms_key,
             )
         )
-                kms_key=self._settings.kms_key,
         return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
 
     def _test_alert(self, named: Sequence[str]) -> Mapping[str, str]:
