@@ -59,6 +59,11 @@ class Folders:
     def trainer_log(self) -> Path:
         return self.logs / "trainer.log"
 
+    @property
+    def shipped(self) -> Path:
+        """How far the log has been shipped; not among the trainer's own files."""
+        return self.root / "shipped.json"
+
     def make(self) -> None:
         for folder in (self.workdir, self.data, self.checkpoints, self.outputs, self.logs):
             folder.mkdir(parents=True, exist_ok=True)

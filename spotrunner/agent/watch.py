@@ -117,6 +117,7 @@ class TrainerWatch:
         if end is not None:
             self._put(self._ended(end))
         elif self._logs.waiting_bytes >= CHUNK_BYTES:
+            self._logs.bound()
             self._ship()
         return end
 

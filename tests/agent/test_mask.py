@@ -91,7 +91,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def shipper(home: MemoryObjects, path: Path) -> LogShipper:
     keys = Keys(job_id="digits-7f3a", attempt="digits-7f3a.1", generation=1)
-    return LogShipper(home, keys, path, Mask([KEY]))
+    return LogShipper(home, keys, path, path.with_name("shipped.json"), Mask([KEY]))
 
 
 def shipped(home: MemoryObjects) -> list[bytes]:
@@ -140,5 +140,6 @@ def test_the_chunks_are_the_whole_text(home: MemoryObjects, path: Path) -> None:
     text = b"".join(b"%d " % n for n, _ in enumerate(pairwise(range(400_000))))
     path.write_bytes(text)
     keys = Keys(job_id="digits-7f3a", attempt="digits-7f3a.1", generation=1)
-    LogShipper(home, keys, path, Mask(["1 2 3 4 never"])).ship(last=True)
+    mask = Mask(["1 2 3 4 never"])
+    LogShipper(home, keys, path, path.with_name("shipped.json"), mask).ship(last=True)
     assert b"".join(shipped(home)) == text
