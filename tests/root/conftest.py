@@ -1,10 +1,11 @@
-"""For tests with real docker daemons and network namespaces: they need root and what
-lab/isolation needs. Elsewhere they are skipped with the reason; where SPOTRUNNER_ROOT_TESTS is
+"""For tests with real docker daemons and network namespaces: they need root and some packages
+(.ci/run has the list). Elsewhere they are skipped with the reason; where SPOTRUNNER_ROOT_TESTS is
 `required` they fail instead, so that nobody takes a run without them for a whole one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -16,11 +17,18 @@ from tests.root.rootfs import rootfs
 
 @pytest.fixture(autouse=True, scope="session")
 def _can_run() -> None:
-    if (missing := problem()) is None:
+    missing = problem() or _missing_tools()
+    if missing is None:
         return
     if os.environ.get("SPOTRUNNER_ROOT_TESTS") == "required":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def _missing_tools() -> str | None:
+    """What the tests need beside the lab: an image, and a place to pull it from."""
+    missing = [tool for tool in ("docker-registry", "mmdebstrap") if shutil.which(tool) is None]
+    return f"not installed: apt-get install {' '.join(missing)}" if missing else None
 
 
 @pytest.fixture(scope="session")

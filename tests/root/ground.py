@@ -1,0 +1,82 @@
+"""An isolated lab with a daemon, for jobs in real containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from spotrunner.adapters.aws.objects import S3Objects
+from spotrunner.cli.demo.daemon import Daemon
+from spotrunner.cli.demo.stage import Stage
+from spotrunner.lab import process
+from spotrunner.lab.mail import owner_client
+from spotrunner.lab.paths import HOME_BUCKET, HOME_REGION
+from spotrunner.lab.settings import control_environment
+from tests.lab.followed import Followed
+from tests.lab.waiting import until
+from tests.root.left import Traces, machine
+from tests.root.registry import Registry
+
+PAYLOAD = Path(__file__).with_name("payload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    stage: Stage
+    registry: Registry
+
+    def submit(self, **envs: str) -> Followed:
+        """The counter, with the registry's image."""
+        text = (PAYLOAD / "job.yaml").read_text().replace("${IMAGE}", self.registry.image)
+        file = self.stage.payload / "job.yaml"
+        file.write_text(text)
+        return Followed(self.stage, file, **envs)
+
+    def traces(self, instance_id: str | None = None) -> Traces:
+        """Of the whole lab, or of one instance."""
+        folder = self.stage.lab.paths.folder
+        within = folder if instance_id is None else folder / "instances" / instance_id
+        return Traces(within, self.stage.lab.id)
+
+    def kill(self, instance_id: str, program: str) -> None:
+        """-9 for the process of this instance whose command line has these words."""
+        found = [pid for pid, line in self.traces(instance_id).processes() if program in line]
+        assert len(found) == 1, self.traces(instance_id).processes()
+        psutil.Process(found[0]).kill()
+
+
+@contextmanager
+def isolated(folder: Path, registry: Registry, seed: int = 3) -> Iterator[Ground]:
+    """At its end nothing of it may be left on this machine."""
+    before = machine()
+    payload = folder / "payload"
+    payload.mkdir(parents=True)
+    (payload / "train.py").write_text((PAYLOAD / "train.py").read_text())
+    with ExitStack() as stack:
+        reach = [registry.port]
+        lab = process.up(folder / "lab", seed=seed, isolated=True, reach=reach, watched=True)
+        stack.callback(lab.close)
+        environment = control_environment(os.environ)
+        daemon = Daemon(lab, environment)
+        stack.callback(daemon.stop)
+        daemon.start()
+        made = Ground(
+            stage=Stage(
+                folder=lab.paths.folder,
+                lab=lab,
+                daemon=daemon,
+                objects=S3Objects(owner_client(lab.url, "s3", HOME_REGION), HOME_BUCKET),
+                payload=payload,
+                dataset=payload,
+                environment=environment,
+            ),
+            registry=registry,
+        )
+        yield made
+    until(lambda: not made.traces().look(), 30)
+    assert machine() == before, "the machine's own network is as it was"
