@@ -37,6 +37,8 @@ from spotrunner.core.model import Head, Order, Phase, Report, Verb
 
 # What a trainer exits with that was stopped by somebody: by contract, by SIGTERM, by SIGKILL.
 _STOPPED_CODES = (75, 143, 137)
+# By SIGUSR1: it was asked for a checkpoint and knows no such signal.
+_UNAWARE_CODE = 138
 # What an ending need not wait for: none of these touches HEAD, and a late answer is ignored.
 _ABANDONED = (w.Fetch, w.Restore)
 # A trainer that stalls is started again in place so often; then another machine has to do.
@@ -255,15 +257,15 @@ class Machine:
         self._paces.logs.hurry()
         self._paces.reports.hurry()
         was_stopped = event.code in _STOPPED_CODES and event.diagnosis is None
-        stalled = reins.aborted_at is not None
+        by_us = reins.aborted_at is not None or event.code == _UNAWARE_CODE
         if event.code == 0:
             self._end(Phase.DONE, "the trainer is done")
-        elif self._record.notice is not None and (event.code in _STOPPED_CODES or stalled):
+        elif self._record.notice is not None and (event.code in _STOPPED_CODES or by_us):
             self._end(Phase.IDLE, f"the trainer left on the notice with {event.code}")
         elif self._ending is not None:
             return
-        elif stalled:
-            self._start_again()
+        elif by_us:
+            self._start_again(self._why_again(event.code))
         elif was_stopped and reins.had_left(self._clock):
             # Whoever told it to was killed since; the reason comes again, or another machine does.
             self._end(Phase.IDLE, f"the trainer had left with {event.code} before this agent came")
@@ -367,16 +369,22 @@ class Machine:
             self._paces.logs.hurry()
             self._paces.reports.hurry()
 
-    def _start_again(self) -> None:
-        """A stalled trainer is gone: once more in place, from the newest checkpoint on the disk."""
+    def _start_again(self, why: str) -> None:
+        """Its end was our doing: once more in place, from the newest checkpoint on the disk."""
         record, now = self._record, self._clock
         if record.restarts >= _RESTARTS:
-            self._end(Phase.FAULT, f"{self._stall_why()}, and had been started again once")
+            self._end(Phase.FAULT, f"{why}, and had been started again once")
             return
-        record.restarted()
+        record.restarted(why)
         self._reins.start(now, record.newest_step or record.base_step, again=True)
         has_checkpoint = record.has_saved or record.base_step > 0
         self._say(w.StartTrainer(fresh=not has_checkpoint))
+
+    def _why_again(self, code: int) -> str:
+        if code != _UNAWARE_CODE:
+            return self._stall_why()
+        self._reins.handles_save_signal = False
+        return "the trainer ended by SIGUSR1: teach it to save on it, or say save_signal: false"
 
     def _stall_why(self) -> str:
         alive_at = self._record.alive_at
@@ -521,7 +529,7 @@ class Machine:
 
     def _report(self, phase: Phase) -> Report:
         ending = self._ending
-        why = ending.why if ending else ""
+        why = ending.why if ending else self._record.restart_why
         return self._record.report(
             phase,
             self._clock,

@@ -46,6 +46,7 @@ class Record:
         self._image_digest = ""
         # -- the trainer
         self.restarts = 0
+        self.restart_why = ""
         self.stalled_at: dt.datetime | None = None
         self.alive_at: dt.datetime | None = None
         self._progress: Progressed | None = None
@@ -114,9 +115,10 @@ class Record:
     def exited(self, event: TrainerExited) -> None:
         self._exit = event
 
-    def restarted(self) -> None:
+    def restarted(self, why: str) -> None:
         """How the one before it ended is in the log."""
         self.restarts += 1
+        self.restart_why = why
         self._exit = None
 
     def report(

@@ -113,7 +113,7 @@ def _follow_stall(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         draft.mark(attempt, "stalled", why, step=report.step)
     if report.restarts > attempt.restarts:
         attempt = dataclasses.replace(attempt, restarts=report.restarts)
-        why = "its stalled trainer was started again in place, from the newest checkpoint there"
+        why = f"its trainer was started again in place: {report.message}"
         draft.mark(attempt, "restarted-in-place", why, restarts=report.restarts)
     return attempt
 

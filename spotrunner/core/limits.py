@@ -48,6 +48,9 @@ class Limits:
     first_hour_s: int = 3600
     # an announced time up to here is in the free first hour; the minute is EC2's rounding
     first_hour_notice_s: int = 3660
+    # -- checkpoints by the clock (core/interval): what a hazard or a save's cost may lead to
+    least_save_every_s: int = 120
+    most_save_every_s: int = 3600
     # -- orphans
     orphan_min_age_s: int = 30
     orphan_stop_s: int = 300

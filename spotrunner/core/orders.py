@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
+from spotrunner.core.interval import save_every_s
 from spotrunner.core.model import Attempt, Order, Phase, TakeOver, Verb
 from spotrunner.core.plan import PostOrder
 from spotrunner.core.retire import is_silent, serves
@@ -50,6 +51,7 @@ def _wanted(draft: Draft, attempt: Attempt) -> Order:
         replacement_ready=_replacement_ready(draft, attempt),
         checkpoints_asked=job.checkpoints_asked,
         watched=watched,
+        save_every_s=save_every_s(draft, attempt),
     )
 
 

@@ -34,6 +34,7 @@ from spotrunner.core.model import DataSource, JobSpec, Market
 from spotrunner.core.names import NOBODY, name_problem
 from spotrunner.core.policy.named import policies
 from spotrunner.web import nights, pricing
+from spotrunner.web import saving as savings
 from spotrunner.web.secrets import NamedSecrets, Secret, SecretFile, clash, refs
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
@@ -68,6 +69,8 @@ OPTIONAL = (
     "unattended",
     "alerts",
     "on_conflict",
+    "checkpoint",
+    "stall_after",
 )
 
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -307,6 +310,9 @@ class JobFile(_Part):
     budget: Budget | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
     save_signal: StrictBool = True
+    checkpoint: savings.CheckpointFile = savings.CheckpointFile()
+    # None: by the trainer's own pace
+    stall_after: savings.StallAfter | None = None
     amis: dict[Region, Annotated[str, AfterValidator(_ami)]] = {}
     # How long the training takes on the first of the types: a rough guess is enough.
     work: nights.Duration | None = None
@@ -348,6 +354,16 @@ class JobFile(_Part):
         if (problem := clash(given, info.data.get("envs", {}))) is not None:
             raise ValueError(problem)
         return given
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _can_be_asked(
+        cls, checkpoint: savings.CheckpointFile, info: ValidationInfo
+    ) -> savings.CheckpointFile:
+        problem = savings.unasked_problem(checkpoint, info.data.get("save_signal", True))
+        if problem is not None:
+            raise ValueError(problem)
+        return checkpoint
 
     @field_validator("speeds")
     @classmethod
@@ -523,6 +539,8 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         ),
         unattended_s=nights.seconds(file.unattended),
         alerts=file.alerts,
+        saving=savings.saving(file.checkpoint, file.save_signal),
+        stall_after_s=nights.seconds(file.stall_after),
         secrets=refs(file.secrets),
     )
 

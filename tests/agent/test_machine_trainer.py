@@ -212,6 +212,20 @@ def test_a_trainer_that_is_done_when_it_is_aborted_is_done(told: Told) -> None:
     assert only(told.on(w.TrainerExited(code=0)), w.CommitOutputs)
 
 
+def test_a_trainer_that_dies_of_the_save_signal_is_started_again_and_not_asked_any_more(
+    told: Told,
+) -> None:
+    """It never said that it knows SIGUSR1 by heart."""
+    told.trains(100)
+    told.orders(save_every_s=120)
+    told.works_until(121)
+    assert told.signals() == [w.Sig.SAVE]
+    assert w.StartTrainer(fresh=False) in told.on(w.TrainerExited(code=138))
+    assert "save_signal: false" in told.last_report.message
+    told.works_until(500)
+    assert told.signals() == [w.Sig.SAVE]
+
+
 # -- saves by the clock
 
 
