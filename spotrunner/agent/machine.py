@@ -102,9 +102,9 @@ class Machine:
 
     # -- hearing: facts in, no decisions yet ---------------------------------------------------
 
-    def _started(self, _: w.Started) -> None:
+    def _started(self, event: w.Started) -> None:
         self._descent.paid = Paid(self.config, self._clock)
-        self._record.reached(agent_at=self._clock)
+        self._record.reached(booted_at=event.booted_at, agent_at=self._clock)
 
     def _identified(self, event: w.Identified) -> None:
         if not self._answered(w.Identify):

@@ -70,11 +70,11 @@ class Agent:
             w.ShipLogs: Worker("logs", self._try_once, newest_only=True),
         }
 
-    def run(self) -> None:
+    def run(self, booted_at: dt.datetime | None = None) -> None:
         """Until `stop`, or until the power is off and the system ends us."""
         watch = threading.Thread(target=self._watch_notices, name="notices", daemon=True)
         watch.start()
-        self._hear(w.Started())
+        self._hear(w.Started(booted_at=booted_at))
         while not self._stopped.is_set() and not (self._machine.off and self._goes_down):
             until = (self._machine.next_deadline() - self._clock.now()).total_seconds()
             self._hear(self._inbox.get(min(until, TICK_S)))

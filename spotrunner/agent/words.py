@@ -241,7 +241,10 @@ Instruction = (
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The agent runs: the first event there is."""
+    """The agent runs: the first event there is. `booted_at`: when the machine came to its
+    user-data, where that is known."""
+
+    booted_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ class Milestones:
     """The time at which each leg was over; None for what has not happened. The request is the
     attempt's `sent_at`, the launch its `launched_at`, and the last is its `first_step_at`."""
 
+    booted_at: dt.datetime | None = None  # the first line of the user-data
     agent_at: dt.datetime | None = None  # the agent's first instruction
     image_at: dt.datetime | None = None  # the container's image is there
     data_at: dt.datetime | None = None  # workdir and data sets are there
