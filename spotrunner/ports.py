@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spotrunner.core.alert import Alert
+from spotrunner.core.baked import Need
 from spotrunner.core.caps import Spent
 from spotrunner.core.ledger import Entry
 from spotrunner.core.model import (
@@ -160,10 +161,12 @@ class Site:
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """A machine image. `root_device` is the name of its root disk: a disk that is asked for by
-    another name is a second one, and the root keeps the image's size."""
+    another name is a second one, and the root keeps the image's size. One that was `baked` has the
+    container's image on it."""
 
     id: str
     root_device: str
+    baked: bool = False
 
 
 class Sites(Protocol):
@@ -171,10 +174,17 @@ class Sites(Protocol):
         """Raises Unavailable, NotAuthorized, Misconfigured (no subnet, named group missing)."""
         ...
 
-    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
-        """The machine image for the type's GPU, or the one whose id a job has `named`. Raises
-        Unavailable, NotAuthorized, Misconfigured (none for the type, with what to set; no such
-        image in the region)."""
+    def image(
+        self,
+        region: str,
+        instance_type: str,
+        named: str | None = None,
+        need: Need | None = None,
+    ) -> Image:
+        """The machine image for the type's GPU, or the one whose id a job has `named`; where nobody
+        has named one, the newest baked one that has what is needed. Raises Unavailable,
+        NotAuthorized, Misconfigured (none for the type, with what to set; no such image in the
+        region)."""
         ...
 
 
@@ -684,4 +694,21 @@ class Outbox(Protocol):
         self, alert_key: str, channel: str, at: dt.datetime, next_at: dt.datetime, error: str
     ) -> None:
         """One more try has failed, by `error`; the next is due at `next_at` (NEVER: given up)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryLogin:
+    """For `docker login`."""
+
+    user: str
+    password: str = field(repr=False)
+    expires_at: dt.datetime
+
+
+class Registries(Protocol):
+    """Passwords of the account's own registries of container images."""
+
+    def login(self, region: str) -> RegistryLogin:
+        """Valid for hours. Raises NotAuthorized with what to grant, and Unavailable."""
         ...

@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> int:
         inbox.put(ShuttingDown())
 
     signal.signal(signal.SIGTERM, go_down)
+    image_mirror: str | None = None
     _learn_the_time(deeds.mailbox, settings.attempt, clock)
     agent.run()
     return 0

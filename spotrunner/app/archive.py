@@ -30,6 +30,7 @@ OURS = (
     "train",
     "app/__init__.py",
     "app/agent.py",
+    "app/baker.py",
     "app/logs.py",
     "adapters/__init__.py",
     "adapters/codec.py",

@@ -1,5 +1,5 @@
 """The user-data of an instance: a plain bash script that arms the fail-safe timer, fetches the
-agent and starts it.
+agent and starts it; or, for `spotrunner bake`, prepares its disk to become a machine image.
 
 An EC2 instance runs its user-data once in its life, and a reboot forgets both the timer and the
 agent's transient unit. So the script keeps itself on the disk, and a unit of systemd runs it again
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # EC2's limit for user-data before base64.
@@ -24,7 +25,8 @@ class Boot:
     """What the user-data of one attempt is rendered from.
 
     `first_step_s` is the paid time that the launch reserved: the instance powers off after it
-    unless the agent has been paid on. `endpoint_url` replaces AWS's own endpoints (the lab).
+    unless the agent has been paid on. `endpoint_url` replaces AWS's own endpoints (the lab), and
+    `image_mirror` is a registry and a path that may have the container's image too.
     """
 
     attempt: str
@@ -36,20 +38,61 @@ class Boot:
     archive_sha256: str
     first_step_s: int
     endpoint_url: str | None = None
+    image_mirror: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baking:
+    """What the user-data of an instance is rendered from whose disk becomes a machine image. `bake`
+    stands where others have their attempt. What comes of it is written to `report_url`, by PUT;
+    it powers off after `longest_s`, whoever else is alive."""
+
+    bake: str
+    archive_url: str
+    archive_sha256: str
+    report_url: str
+    container: str
+    longest_s: int
+    endpoint_url: str | None = None
+    image_mirror: str | None = None
 
 
 def user_data(boot: Boot) -> str:
     """The script, at most MAX_BYTES long."""
-    assert boot.first_step_s >= 60, "the timer of `shutdown` counts whole minutes"
-    variables = {
-        "attempt": boot.attempt,
-        "archive_url": boot.archive_url,
-        "archive_sha256": boot.archive_sha256,
-        "agent_json": _agent_json(boot),
-        "first_step_minutes": str(boot.first_step_s // 60),
-    }
+    return _script(
+        {
+            "attempt": boot.attempt,
+            "archive_url": boot.archive_url,
+            "archive_sha256": boot.archive_sha256,
+            "agent_json": _agent_json(boot),
+        },
+        boot.first_step_s,
+        _START,
+    )
+
+
+def baking_user_data(baking: Baking) -> str:
+    """The script, at most MAX_BYTES long."""
+    return _script(
+        {
+            "attempt": baking.bake,
+            "archive_url": baking.archive_url,
+            "archive_sha256": baking.archive_sha256,
+            "report_url": baking.report_url,
+            "container": baking.container,
+            "image_mirror": baking.image_mirror or "",
+            "endpoint_url": baking.endpoint_url or "",
+        },
+        baking.longest_s,
+        _BAKE,
+    )
+
+
+def _script(values: Mapping[str, str], timer_s: int, main: str) -> str:
+    assert timer_s >= 60, "the timer of `shutdown` counts whole minutes"
+    variables = {**values, "first_step_minutes": str(timer_s // 60)}
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
-    script = _HEAD + lines + _BODY
+    script = _HEAD + lines + _COMMON + main
     assert len(script.encode()) <= MAX_BYTES, f"user-data of {len(script.encode())} bytes"
     return script
 
@@ -65,23 +108,23 @@ def _agent_json(boot: Boot) -> str:
             "region": boot.region,
             "first_step_s": boot.first_step_s,
             "endpoint_url": boot.endpoint_url,
+            "image_mirror": boot.image_mirror,
         }
     )
 
 
 _HEAD = """\
 #!/bin/bash
-# The boot of one spotrunner attempt, rendered by spotrunner/core/boot.py.
+# The boot of one spotrunner instance, rendered by spotrunner/core/boot.py.
 # Tools are called by their bare names and PATH is never set: the lab puts stand-ins first on it.
 set -u
 """
 
-_BODY = r"""
+_COMMON = r"""
 root="${SPOTRUNNER_ROOT:-}"
 imds="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
 home="$root/opt/spotrunner/$archive_sha256"
 state="$root/var/lib/spotrunner"
-units="$root/etc/systemd/system"
 # When the paid time ends, in seconds since 1970 of this machine's clock: agent/power writes it.
 paid_until="$state/$attempt.paid_until"
 
@@ -198,7 +241,10 @@ give_up() {
 
 download() {
   local try
-  [ -d "$home" ] && return
+  if [ -d "$home" ]; then
+    say "the agent is on the image already"
+    return
+  fi
   mkdir -p "$root/opt/spotrunner" "$state" || return 1
   for try in {1..20}; do
     say "fetching the agent's archive, try $try"
@@ -217,6 +263,10 @@ unpack() {
   rm -rf "$home.part" && mkdir "$home.part" &&
     tar -xzf "$home.tar.gz" -C "$home.part" && mv "$home.part" "$home" && rm -f "$home.tar.gz"
 }
+"""
+
+_START = r"""
+units="$root/etc/systemd/system"
 
 # So that a reboot neither outlives the paid time nor loses the agent.
 keep_for_reboots() {
@@ -243,6 +293,43 @@ UNIT
   systemctl enable spotrunner-boot.service
 }
 
+# docker_there: it answers, which it may not yet.
+docker_there() {
+  local try
+  for try in {1..30}; do
+    docker version > /dev/null 2>&1 && return
+    sleep 1
+  done
+  say "docker does not answer (tried $try times)"
+  return 1
+}
+
+# lay_over FASTER FOLDER: what is in the folder moves along the first time.
+lay_over() {
+  if mountpoint -q "$2"; then return; fi
+  if [ ! -d "$1" ]; then
+    mkdir -p "$2" && cp -a "$2" "$1.part" && mv "$1.part" "$1" || return 1
+  fi
+  mount --bind "$1" "$2"
+}
+
+# The instance's own NVMe is several times faster than the root disk, and pulling an image writes
+# gigabytes. Only before docker has any: images that were baked lie on the root disk. docker's and
+# containerd's folders are laid over with the NVMe's, so that it matters to neither which of them
+# keeps the images; after a reboot, which forgets that, they find on it what they had.
+docker_onto_nvme() {
+  local nvme="$root/opt/dlami/nvme" folder
+  mountpoint -q "$nvme" 2> /dev/null || return 0
+  docker_there || return 1
+  [ -z "$(docker images --quiet)$(docker ps --all --quiet)" ] || return 0
+  say "docker's images go to $nvme"
+  systemctl stop docker.socket docker.service containerd.service
+  for folder in docker containerd; do
+    lay_over "$nvme/spotrunner-$folder" "$root/var/lib/$folder" || break
+  done
+  systemctl start containerd.service docker.socket docker.service
+}
+
 # Stopped before docker when the machine goes down, so that it can still save and commit.
 start_agent() {
   systemd-run --unit=spotrunner-agent \
@@ -262,6 +349,67 @@ say "using $python"
 download || give_up "the agent's archive could not be had"
 unpack || give_up "the agent's archive could not be unpacked"
 printf '%s\n' "$agent_json" > "$state/agent.json" || give_up "the disk takes no file"
+docker_onto_nvme || say "docker could not be moved to the instance's own disk"
 start_agent || give_up "systemd did not start the agent"
 say "the agent runs"
+"""
+
+_BAKE = r"""
+# report TEXT: what came of it, for whoever waits.
+report() {
+  local try
+  for try in {1..20}; do
+    say "telling: $1 (try $try)"
+    "$python" -c '
+import sys, urllib.request
+url, text = sys.argv[1:]
+request = urllib.request.Request(url, method="PUT", data=text.encode())
+urllib.request.urlopen(request, timeout=30).close()
+' "$report_url" "$1" && return
+    sleep 3
+  done
+  return 1
+}
+
+fail() {
+  report "{\"failed\": \"$1\"}"
+  give_up "$1"
+}
+
+# Nothing writes any more: what the disk holds now is what the image will hold.
+rest() {
+  systemctl stop docker.socket docker.service containerd.service
+  # cloud-init goes by the id of the instance: a new one runs its own user-data, makes its own keys
+  # of ssh. What is left of this one is nobody's business.
+  rm -rf "$root"/var/lib/cloud/instances/*/user-data.txt* \
+    "$root"/var/lib/cloud/instances/*/scripts \
+    "$root"/etc/ssh/ssh_host_* "$root"/root/.ssh "$root"/home/*/.ssh/authorized_keys \
+    "$root"/root/.docker "$root"/var/log/journal/* "$root/var/lib/systemd/random-seed" \
+    "$state" || return 1
+  # Empty, it is made anew at the next boot.
+  if [ -e "$root/etc/machine-id" ]; then : > "$root/etc/machine-id" || return 1; fi
+  if [ -d "$root/var/log" ]; then
+    find "$root/var/log" -type f -exec truncate --size=0 {} + || return 1
+  fi
+  sync
+}
+
+arm_timer || { say "no timer, so nothing is started"; exit 1; }
+say "baking $container"
+python="$(find_python)" || give_up "no Python from 3.10 on was found"
+say "using $python"
+download || fail "the agent's archive could not be had"
+unpack || fail "the agent's archive could not be unpacked"
+mkdir -p "$state" || fail "the disk takes no file"
+pulled="$(PYTHONPATH="$home" "$python" -sS -m spotrunner.app.baker \
+  "$container" "$image_mirror" "$state/baking" "$endpoint_url")"
+case "$pulled" in
+  *'"digest"'*) ;;
+  *)
+    report "${pulled:-"{\"failed\": \"the container's image was not pulled: see the console\"}"}"
+    give_up "the container's image was not pulled" ;;
+esac
+rest || fail "the disk could not be cleaned"
+report "$pulled" || give_up "nobody can be told"
+say "ready to become an image"
 """

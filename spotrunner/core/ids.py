@@ -27,6 +27,19 @@ def home_of(tag: str) -> tuple[str, str] | None:
     return (bucket, region) if bucket and slash and region and "/" not in region else None
 
 
+# A colon is in no job's name: nobody's attempt is taken for a bake.
+_BAKE = "bake:"
+
+
+def bake_id(nonce: str) -> str:
+    """Of an instance that an image is made on: it has this where others have their attempt."""
+    return _BAKE + nonce
+
+
+def is_bake(attempt: str | None) -> bool:
+    return attempt is not None and attempt.startswith(_BAKE)
+
+
 def attempt_id(job_id: str, generation: int) -> str:
     return f"{job_id}.{generation}"
 

@@ -231,7 +231,7 @@ class _Round:
             instance_id=launched.instance_id,
             launched_at=launched.at,
         )
-        why = f"EC2 gave {launched.instance_id} in {attempt.offer.pool}"
+        why = f"EC2 gave {launched.instance_id} in {attempt.offer.pool}{_from_baked(attempt)}"
         self._write([requested], self._event(requested, "launched", why))
 
     def _not_launched(self, attempt: Attempt, error: PortError) -> bool:
@@ -307,6 +307,11 @@ def _outcome(call: Callable[[T], None], value: T) -> PortError | None:
     except PortError as error:
         return error
     return None
+
+
+def _from_baked(attempt: Attempt) -> str:
+    request = attempt.request
+    return f", from the baked image {request.image_id}" if request and request.baked else ""
 
 
 def _refusal_of(attempt: Attempt, error: PortError, actor: Actor) -> Refusal | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from spotrunner.core.baked import Need
 from spotrunner.core.boot import Boot, user_data
 from spotrunner.core.catalogue import TYPES, Architecture
 from spotrunner.core.ids import (
@@ -36,7 +37,8 @@ class AgentArchive:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestMaker:
-    """`archives` has one for the CPU of every type that a job may ask for."""
+    """`archives` has one for the CPU of every type that a job may ask for; `image_mirrors` is
+    region -> registry and path."""
 
     store: Store
     sites: Sites
@@ -46,6 +48,7 @@ class RequestMaker:
     home_region: str
     archives: Mapping[Architecture, AgentArchive]
     endpoint_url: str | None
+    image_mirrors: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, attempt: Attempt) -> LaunchRequest:
         """Raises Unavailable (ask again later), NotAuthorized, Misconfigured, LaunchRefused (the
@@ -64,8 +67,9 @@ class RequestMaker:
             market=attempt.offer.market,
             image_id=image.id,
             root_device=image.root_device,
+            baked=image.baked,
             subnet_id=subnet_id,
-            user_data=user_data(self._boot(attempt)),
+            user_data=user_data(self._boot(attempt, pool.region)),
             disk_gib=job.spec.disk_gib,
             tags=(
                 ("Name", f"spotrunner {attempt.id}"),
@@ -81,9 +85,10 @@ class RequestMaker:
 
     def _image(self, spec: JobSpec, pool: Pool) -> Image:
         named = dict(spec.amis).get(pool.region)
-        return self.sites.image(pool.region, pool.instance_type, named)
+        need = Need(container=spec.image, disk_gib=spec.disk_gib)
+        return self.sites.image(pool.region, pool.instance_type, named, need)
 
-    def _boot(self, attempt: Attempt) -> Boot:
+    def _boot(self, attempt: Attempt, region: str) -> Boot:
         archive = self.archives[TYPES[attempt.offer.pool.instance_type].architecture]
         return Boot(
             attempt=attempt.id,
@@ -95,6 +100,7 @@ class RequestMaker:
             archive_sha256=archive.sha256,
             first_step_s=attempt.first_paid_s,
             endpoint_url=self.endpoint_url,
+            image_mirror=self.image_mirrors.get(region),
         )
 
 

@@ -25,9 +25,10 @@ from spotrunner.core import located
 from spotrunner.core.caps import UNCAPPED, Caps
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.model import Limits
-from spotrunner.daemon import settings_alerts, settings_budgets
+from spotrunner.daemon import settings_alerts, settings_budgets, settings_images
 from spotrunner.daemon.settings_alerts import Alerts, AlertsFile
 from spotrunner.daemon.settings_budgets import BudgetsFile
+from spotrunner.daemon.settings_images import MirrorsFile
 
 # Whose prices are kept before any job asks for them: of each current kind of GPU the cheapest type.
 USUAL_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge")
@@ -85,6 +86,8 @@ class Settings:
     data_feed: DataFeed | None = None  # None: `reconcile` has to be told
     alerts: Alerts = field(default_factory=Alerts)
     caps: Caps = UNCAPPED
+    # region -> registry and path that is asked first for a job's container image
+    image_mirrors: Mapping[str, str] = field(default_factory=dict)
     # that secrets of jobs are encrypted with in the home bucket; None: AWS's own for S3
     kms_key: str | None = None
 
@@ -145,6 +148,7 @@ def _settings(file: SettingsFile, folder: Path) -> Settings:
         data_feed=_data_feed(file.data_feed),
         alerts=settings_alerts.alerts(file.alerts),
         caps=settings_budgets.caps(file.budgets),
+        image_mirrors=settings_images.mirrors(file.image_mirror, file.regions),
         kms_key=file.kms_key,
     )
 
@@ -306,4 +310,5 @@ class SettingsFile(_Part):
     data_feed: DataFeedFile | None = None
     alerts: AlertsFile = AlertsFile()
     budgets: BudgetsFile = BudgetsFile()
+    image_mirror: MirrorsFile = None
     kms_key: Annotated[str, AfterValidator(_kms_key)] | None = None

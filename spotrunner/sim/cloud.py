@@ -14,6 +14,7 @@ from spotrunner.adapters.aws.cloud import parse_instance
 from spotrunner.adapters.aws.ends import SpotEnds
 from spotrunner.adapters.aws.errors import by_meaning, launch_by_meaning
 from spotrunner.adapters.aws.prices import SCORED_TYPES
+from spotrunner.core.baked import Need
 from spotrunner.core.catalogue import TYPES
 from spotrunner.core.ids import TAG_INSTALLATION
 from spotrunner.core.model import Instance, LaunchRequest, Market, Pool, Quote
@@ -165,7 +166,14 @@ class SimSites:
             instance_profile=min(self._world.setup.instance_profiles, default=None),
         )
 
-    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
+    def image(
+        self,
+        region: str,
+        instance_type: str,
+        named: str | None = None,
+        need: Need | None = None,
+    ) -> Image:
+        """Nothing is baked in a simulation."""
         known = TYPES.get(instance_type)
         if known is not None and known.needs_own_image and named is None:
             raise Misconfigured(f"{instance_type} needs an image of your own")

@@ -15,6 +15,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TypeVar
 
+from spotrunner.core.baked import Need
 from spotrunner.core.catalogue import USABLE, closest_name, nearest
 from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.core.located import Problem
@@ -211,8 +212,9 @@ class _Check:
         wrong: dict[str, Problem] = {}
         for name, region in sold:
             image = named.get(region)
+            need = Need(container=self._spec.image, disk_gib=self._spec.disk_gib)
             try:
-                self._ask(region, partial(self._deps.sites.image, region, name, image))
+                self._ask(region, partial(self._deps.sites.image, region, name, image, need))
             except Misconfigured as error:
                 if image is not None:
                     key = f"amis.{region}"

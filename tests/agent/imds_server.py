@@ -19,6 +19,7 @@ class Script:
 
     items: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    written: dict[str, bytes] = field(default_factory=dict)  # to addresses that begin with "put/"
     fails: dict[str, int] = field(default_factory=dict)
     hangs: set[str] = field(default_factory=set)
     token: str = "token-1"
@@ -55,6 +56,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == "api/token" and self.headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
             self.server.script.tokens_given += 1
             self._answer(200, self.server.script.token.encode())
+        elif path.startswith("put/"):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.server.script.written[path.partition("?")[0]] = body
+            self._answer(200)
         else:
             self._answer(400)
 

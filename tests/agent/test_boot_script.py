@@ -114,6 +114,7 @@ class Sandbox:
             capture_output=True,
             text=True,
             timeout=60,
+            cwd=self.root,
             check=False,
         )
 

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from spotrunner.agent.words import Config
-from spotrunner.core.boot import MAX_BYTES, Boot, user_data
+from spotrunner.core.boot import MAX_BYTES, Baking, Boot, baking_user_data, user_data
 
 # A bare name lets the lab put a stand-in first on PATH; an absolute path would end a real machine.
 TOOLS = ("docker", "shutdown", "poweroff", "halt", "reboot", "systemctl", "systemd-run", "iptables")
@@ -123,3 +123,50 @@ def _check(command: list[str], script: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+# -- of an instance that an image is made on ---------------------------------------------------
+
+
+@pytest.fixture(params=["https://b/report?a=b", NASTY_URL], ids=["plain", "nasty"])
+def baking(request: pytest.FixtureRequest) -> str:
+    return baking_user_data(
+        Baking(
+            bake="bake:7f3a",
+            archive_url=request.param,
+            archive_sha256="ab" * 32,
+            report_url=request.param,
+            container="tensorflow/tensorflow:2.17.0-gpu",
+            longest_s=3600,
+        )
+    )
+
+
+def test_a_baking_script_is_bash_that_fits(baking: str) -> None:
+    _check(["bash", "-n"], baking)
+    assert len(baking.encode()) <= MAX_BYTES
+    assert baking.isascii()
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_likes_a_baking_script(baking: str) -> None:
+    _check(["shellcheck", "--shell=bash", "--exclude=SC2016", "-"], baking)
+
+
+def test_a_baking_script_arms_its_timer_first(baking: str) -> None:
+    assert _commands_outside_of_functions(baking)[0].startswith("arm_timer ||")
+    assert "first_step_minutes=60\n" in baking
+
+
+def test_a_baking_script_names_tools_only_by_their_bare_names(baking: str) -> None:
+    script = baking.replace(NASTY_URL, "")
+    assert not re.search(rf"/({'|'.join(TOOLS)})\b(?!\*)", script.replace("/root/.docker", ""))
+    assert not re.search(r"(^|\s|export )PATH=", script)
+
+
+def test_everything_a_baking_script_removes_lies_below_its_own_root(baking: str) -> None:
+    """In the lab the machine around it is a person's."""
+    (removed,) = re.findall(r"rm -rf (\"\$root\".*?) \|\| return 1", baking, re.DOTALL)
+    paths = removed.replace("\\\n", " ").split()
+    assert len(paths) > 5
+    assert all(path.startswith(('"$root"/', '"$root/', '"$state"')) for path in paths)

@@ -10,6 +10,7 @@ import pytest
 
 from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.adapters.store.memory import MemoryStore
+from spotrunner.core.baked import Need
 from spotrunner.core.catalogue import Architecture
 from spotrunner.core.model import Attempt, LaunchRequest, Limits, Market, Refused
 from spotrunner.core.states import AttemptState
@@ -24,15 +25,25 @@ START = dt.datetime(2026, 11, 1, 12, 0, tzinfo=dt.timezone.utc)
 
 
 AMAZON_LINUX = Image(id="ami-a0000000000000000", root_device="/dev/xvda")
+BAKED = Image(id="ami-b0000000000000000", root_device="/dev/sda1", baked=True)
+BAKED_NEED = Need(container="busybox:1.36", disk_gib=30)
 
 
 class Sites(SimSites):
     """Without a subnet in us-east-1b, and with an image of Amazon Linux."""
 
-    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
+    def image(
+        self,
+        region: str,
+        instance_type: str,
+        named: str | None = None,
+        need: Need | None = None,
+    ) -> Image:
         if named == AMAZON_LINUX.id:
             return AMAZON_LINUX
-        return super().image(region, instance_type, named)
+        if need == BAKED_NEED:
+            return BAKED
+        return super().image(region, instance_type, named, need)
 
     def site(self, region: str) -> Site:
         site = super().site(region)
@@ -52,6 +63,7 @@ def request(attempt: Attempt, objects: MemoryObjects | None = None, **spec: Any)
         home_region="us-east-1",
         archives={Architecture.X86_64: AgentArchive(key="agent/archive.tar.gz", sha256="0" * 64)},
         endpoint_url=None,
+        image_mirrors={"us-east-1": "mirror.local/hub"},
     )
     return maker(attempt)
 
@@ -94,6 +106,18 @@ def test_an_image_that_the_job_names_brings_the_name_of_its_root_disk() -> None:
     amis = (("us-east-1", AMAZON_LINUX.id),)
     made = request(pending("us-east-1d", "p3.2xlarge"), amis=amis)
     assert (made.image_id, made.root_device) == (AMAZON_LINUX.id, "/dev/xvda")
+
+
+def test_a_baked_image_is_taken_for_the_container_and_the_disk_of_the_job() -> None:
+    made = request(pending("us-east-1a"), image="busybox:1.36", disk_gib=30)
+    assert (made.image_id, made.baked) == (BAKED.id, True)
+    other = request(pending("us-east-1a"), image="busybox:1.36", disk_gib=40)
+    assert (other.image_id, other.baked) == ("ami-00000000000000000", False)
+
+
+def test_the_agent_is_told_of_its_regions_mirror() -> None:
+    assert '"image_mirror": "mirror.local/hub"' in request(pending("us-east-1a")).user_data
+    assert '"image_mirror": null' in request(pending("eu-west-1a")).user_data
 
 
 def test_a_zone_without_a_subnet_closes_no_other_zone() -> None:

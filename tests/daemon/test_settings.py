@@ -261,3 +261,41 @@ def test_what_is_no_key_of_kms(tmp_path: Path) -> None:
         "F:4: kms_key: expected a key of KMS, such as alias/spotrunner, its id, or the ARN of"
         " either, found 'spotrunner'"
     )
+
+
+# -- container images --------------------------------------------------------------------------
+
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def test_a_mirror_may_be_one_for_all_regions(tmp_path: Path) -> None:
+    line = "image_mirror: 123456789012.dkr.ecr.{region}.amazonaws.com/docker-hub\n"
+    assert parse_settings(LEAST + line, "d", tmp_path).image_mirrors == {
+        "us-east-1": "123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-hub",
+        "us-west-2": "123456789012.dkr.ecr.us-west-2.amazonaws.com/docker-hub",
+    }
+
+
+def test_a_mirror_may_be_of_one_region(tmp_path: Path) -> None:
+    line = f"image_mirror: {{us-east-1: {ECR}/hub}}\n"
+    assert parse_settings(LEAST + line, "d", tmp_path).image_mirrors == {"us-east-1": f"{ECR}/hub"}
+    assert parse_settings(LEAST, "d", tmp_path).image_mirrors == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (f"https://{ECR}/hub", f"expected {ECR}/hub, without https://"),
+        (f"{ECR}/hub:1", "expected a registry and a path without a tag"),
+        (f"{ECR}/hub/", "expected a registry and a path without a tag"),
+        ("docker-hub/tensorflow", "docker would take docker-hub/tensorflow for a repository"),
+        ("[a]", "expected a registry and a path, such as 123456789012.dkr.ecr.{region}"),
+        (f"{{us-est-1: {ECR}}}", "us-est-1 is not an AWS region; nearest: us-east-1"),
+        ("{us-east-1: 5}", "expected a registry and a path for us-east-1, such as"),
+        ("{us-east-1: 'a.b/{region}'}", "expected a registry and a path for us-east-1, such as"),
+    ],
+)
+def test_a_mirror_that_is_none_is_refused(tmp_path: Path, value: str, words: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        parse_settings(f"{LEAST}image_mirror: {value}\n", "d", tmp_path)
+    assert str(caught.value).startswith(f"d:4: image_mirror: {words}")

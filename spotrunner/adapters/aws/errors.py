@@ -189,7 +189,9 @@ _CALLS: Mapping[str, type[PortError]] = {
         ),
         NotAuthorized,
     ),
-    **dict.fromkeys(("NoSuchKey", "404", "InvalidInstanceID.Malformed"), NotFound),
+    **dict.fromkeys(
+        ("NoSuchKey", "404", "InvalidInstanceID.Malformed", "InvalidAMIID.Unavailable"), NotFound
+    ),
     **dict.fromkeys(
         ("PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted", "409"),
         PreconditionFailed,

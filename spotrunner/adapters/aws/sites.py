@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from spotrunner.adapters.aws.errors import by_meaning
+from spotrunner.adapters.aws.images import AwsImages
 from spotrunner.adapters.aws.session import Aws
+from spotrunner.core.baked import BakedImage, Need, choose
 from spotrunner.core.catalogue import TYPES, InstanceType, family_of
 from spotrunner.core.ids import TAG_SUBNET
 from spotrunner.ports import Image, Misconfigured, NotFound, Site
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # Subnets and groups rarely change; images come out about every two weeks.
 KEPT_S = 600.0
+# What was baked is taken soon, and what was removed is soon not launched from any more.
+BAKED_KEPT_S = 60.0
 
 # AWS's Deep Learning AMI with the driver, docker and NVIDIA's container toolkit: Ubuntu 22.04 with
 # Python 3.10, open kernel modules (Turing and later).
@@ -33,7 +37,8 @@ T = TypeVar("T")
 
 
 class AwsSites:
-    """`security_groups` are names or ids; `amis` is region -> instance type or family -> image."""
+    """`security_groups` are names or ids; `amis` is region -> instance type or family -> image.
+    Images that were baked are this installation's, and none are looked for without one."""
 
     def __init__(
         self,
@@ -42,12 +47,16 @@ class AwsSites:
         instance_profile: str | None = None,
         security_groups: Sequence[str] = (),
         amis: Mapping[str, Mapping[str, str]] | None = None,
+        installation: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._aws = aws
         self._instance_profile = instance_profile
         self._security_groups = tuple(security_groups)
         self._amis = amis or {}
+        self._installation = installation
+        self._own = AwsImages(aws)
+        self._baked: _Kept[tuple[BakedImage, ...]] = _Kept(monotonic, BAKED_KEPT_S)
         self._sites: _Kept[Site] = _Kept(monotonic)
         self._parameters: _Kept[str] = _Kept(monotonic)
         self._images: _Kept[Image] = _Kept(monotonic)
@@ -55,15 +64,34 @@ class AwsSites:
     def site(self, region: str) -> Site:
         return self._sites.get((region,), lambda: self._look_up(region))
 
-    def image(self, region: str, instance_type: str, named: str | None = None) -> Image:
-        id_ = named or self._image_id(region, instance_type)
+    def image(
+        self,
+        region: str,
+        instance_type: str,
+        named: str | None = None,
+        need: Need | None = None,
+    ) -> Image:
+        chosen = named or self._named(region, instance_type)
+        if chosen is None and need is not None:
+            baked = self._choose(region, instance_type, need)
+            if baked is not None:
+                return Image(id=baked.id, root_device=baked.root_device, baked=True)
+        id_ = chosen or self._public(region, instance_type)
         return self._images.get((region, id_), lambda: self._described(region, id_))
 
-    def _image_id(self, region: str, instance_type: str) -> str:
+    def _named(self, region: str, instance_type: str) -> str | None:
+        """What people chose wins over what we know."""
         named = self._amis.get(region, {})
-        chosen = named.get(instance_type) or named.get(family_of(instance_type))
-        if chosen is not None:
-            return chosen
+        return named.get(instance_type) or named.get(family_of(instance_type))
+
+    def _choose(self, region: str, instance_type: str, need: Need) -> BakedImage | None:
+        known, installation = TYPES.get(instance_type), self._installation
+        if known is None or installation is None:
+            return None
+        baked = self._baked.get((region,), lambda: self._own.baked(region, installation))
+        return choose(baked, known, need)
+
+    def _public(self, region: str, instance_type: str) -> str:
         known = TYPES.get(instance_type)
         if known is None:
             raise Misconfigured(f"{instance_type} is not known here: {_how_to_name(region)}")
@@ -106,7 +134,9 @@ class AwsSites:
         except NotFound as error:
             raise Misconfigured(
                 f"AWS has no public parameter {name} in {region}, so the image of the Deep Learning"
-                f" AMI is not known there: {_how_to_name(region)}"
+                f" AMI is not known there; AWS may have renamed it (`aws ssm get-parameters-by-path"
+                f" --recursive --path /aws/service/deeplearning/ami` lists what there is):"
+                f" {_how_to_name(region)}"
             ) from error
 
 
@@ -155,8 +185,9 @@ def _groups(client: EC2Client, region: str, vpc: str, wanted: Sequence[str]) -> 
 class _Kept(Generic[T]):
     """Answers by what was asked, until they are old; an error is not kept."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], kept_s: float = KEPT_S) -> None:
         self._monotonic = monotonic
+        self._kept_s = kept_s
         self._lock = threading.Lock()
         self._answers: dict[tuple[str, ...], tuple[float, T]] = {}
 
@@ -167,7 +198,7 @@ class _Kept(Generic[T]):
             return kept[1]
         answer = ask()
         with self._lock:
-            self._answers[question] = (self._monotonic() + KEPT_S, answer)
+            self._answers[question] = (self._monotonic() + self._kept_s, answer)
         return answer
 
 
@@ -183,4 +214,7 @@ def _no_public_image(region: str, known: InstanceType) -> str:
 
 
 def _how_to_name(region: str, what: str = "TYPE OR FAMILY") -> str:
-    return f"name one in the settings, amis: {{{region}: {{{what}: ami-…}}}}"
+    return (
+        f"name one in the settings, amis: {{{region}: {{{what}: ami-…}}}}, or bake one (spotrunner"
+        f" bake --ami {region}=ami-…)"
+    )

@@ -37,6 +37,13 @@ def _pull(machine: Machine, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _tag(machine: Machine, arguments: Sequence[str]) -> int:
+    if len(arguments) != 2:
+        raise WrongUse('"docker tag" requires exactly 2 arguments.')
+    images.tag(machine, *arguments)
+    return 0
+
+
 def _options(
     arguments: Sequence[str], flags: Mapping[str, str], with_value: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
@@ -173,6 +180,7 @@ def _list(machine: Machine, arguments: Sequence[str]) -> int:
 
 _VERBS: Mapping[str, Callable[[Machine, Sequence[str]], int]] = {
     "pull": _pull,
+    "tag": _tag,
     "run": docker_run.run,
     "kill": _kill,
     "stop": _stop,

@@ -29,6 +29,16 @@ def pull(machine: Machine, image: str) -> None:
     write_json(path, {**pulled, image: True})
 
 
+def tag(machine: Machine, image: str, name: str) -> None:
+    """It is there under this name, too. Raises WrongUse."""
+    if digest(machine, image) is None:
+        raise WrongUse(f"Error response from daemon: No such image: {image}")
+    if "@" in name or _NAME.fullmatch(name) is None:
+        raise WrongUse(f'Error parsing reference: "{name}" is not a valid repository/tag')
+    path = machine.lab / "images.json"
+    write_json(path, {**read_json(path), name: True})
+
+
 def digest(machine: Machine, image: str) -> str | None:
     """What a registry would call it by; None for what was never pulled here."""
     if image not in read_json(machine.lab / "images.json"):
