@@ -37,8 +37,13 @@ class ObjectHeads:
         key, body = _manifest_key(folder), codec.to_json(manifest)
         try:
             self._objects.put(key, body, if_absent=True)
-        except PreconditionFailed:
-            if self._objects.get(key).body != body:
+        except PreconditionFailed as refused:
+            try:
+                lies_there = self._objects.get(key).body
+            except NotFound:
+                # A conflict of two writes, of which neither need have come to anything.
+                raise Unavailable(f"{key} was refused, and nothing lies there") from refused
+            if lies_there != body:
                 raise
         return _sha256(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tarfile
 import threading
@@ -11,17 +12,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spotrunner.agent import words as w
-from spotrunner.agent.courier import Courier, DamagedCheckpoint
+from spotrunner.agent.aside import Aside
+from spotrunner.agent.checkpoints import Checkpoints, DamagedCheckpoint
+from spotrunner.agent.courier import Courier
 from spotrunner.agent.folders import Folders
-from spotrunner.agent.gpus import Gpus, NoGpu
-from spotrunner.agent.holder import FencedOff, Holder
+from spotrunner.agent.gpus import Gpus, NoGpu, driver_version
+from spotrunner.agent.holder import FencedOff, Holder, NothingLeft
+from spotrunner.agent.images import NoImage, PullFailed
 from spotrunner.agent.imds import Imds, ImdsUnknown
 from spotrunner.agent.logs import LogShipper
+from spotrunner.agent.outputs import Outputs
 from spotrunner.agent.power import Power, Refused
-from spotrunner.agent.trainer import NoImage, PullFailed, Trainer
+from spotrunner.agent.runs import NotStarted, Unstartable
+from spotrunner.agent.secrets import JobSecrets, SecretsMissing
+from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.watch import TrainerWatch
+from spotrunner.agent.who import ids
+from spotrunner.core.diagnosis import diagnose
 from spotrunner.core.model import Head, JobSpec, Order
-from spotrunner.ports import Heads, Mailbox, Misconfigured, NotFound, PortError
+from spotrunner.ports import GaveWay, Heads, Mailbox, Misconfigured, NotFound, PortError
 
 # What the world may answer instead of a result; anything else is a bug of ours.
 EXPECTED = (
@@ -30,12 +39,14 @@ EXPECTED = (
     subprocess.SubprocessError,
     tarfile.TarError,
     ImdsUnknown,
+    NothingLeft,
     Refused,
     NoImage,
     PullFailed,
+    SecretsMissing,
 )
 # Of these, what neither another try nor another machine will change.
-HOPELESS = (NotFound, Misconfigured, tarfile.TarError, NoImage)
+HOPELESS = (NotFound, Misconfigured, NothingLeft, tarfile.TarError, NoImage, SecretsMissing)
 # On the way up a full or slow disk has until the paid time ends; on the way down the last report
 # must not wait for it.
 _WAY_UP = (w.Identify, w.Fetch, w.Restore)
@@ -44,6 +55,8 @@ _WAY_UP = (w.Identify, w.Fetch, w.Restore)
 # as docker may (trainer.COMMAND_TIMEOUT_S).
 SIGNAL_S = 20.0
 SIGNAL_EVERY_S = 0.25
+# What an attempt that is not done leaves of its outputs is worth so much of its last half minute.
+LAST_OUTPUTS_S = 15.0
 
 
 @dataclass(kw_only=True)
@@ -56,6 +69,9 @@ class Deeds:
     imds: Imds
     power: Power
     courier: Courier
+    checkpoints: Checkpoints
+    outputs: Outputs
+    aside: Aside
     holder: Holder
     heads: Heads
     mailbox: Mailbox
@@ -63,6 +79,7 @@ class Deeds:
     gpus: Gpus
     logs: LogShipper
     folders: Folders
+    secrets: JobSecrets
     put: Callable[[w.Event], None]
     ship_now: Callable[[], None]
     _spec: JobSpec | None = field(default=None, init=False)
@@ -95,25 +112,36 @@ class Deeds:
     def _identify(self, _: w.Identify) -> w.Event:
         identity = self.imds.identity()
         self.power.confirm(identity.attempt)
-        return w.Identified(launched_at=identity.launched_at)
+        return w.Identified(launched_at=identity.launched_at, has_trainer=self.trainer.found())
 
-    def _fetch(self, _: w.Fetch) -> w.Event:
-        self.folders.make()
+    def _fetch(self, task: w.Fetch) -> w.Event:
         self.trainer.gpus = self.gpus.ready()
         spec = self.courier.spec()
+        # Before anything large: what nobody can have costs no download.
+        self.secrets.fetch(spec.secrets)
+        self._spec = spec
+        self.aside.saving = spec.saving
+        if not task.beside_trainer:
+            self._prepare(spec)
+        return w.Fetched(
+            handles_save_signal=spec.handles_save_signal, stall_after_s=spec.stall_after_s
+        )
+
+    def _prepare(self, spec: JobSpec) -> None:
+        """What the trainer uses, while there is none."""
+        self.folders.make()
         if spec.workdir_sha256 is not None:
             self.courier.fetch_workdir(spec.workdir_sha256)
         self.courier.fetch_data(spec.data)
-        self.trainer.lay_library()
-        self.trainer.pull(spec.image)
-        self._spec = spec
-        return w.Fetched(handles_save_signal=spec.handles_save_signal)
+        self.put(w.DataThere())
+        image = self.trainer.prepare(spec)
+        self.put(w.ImageThere(digest=image.digest, baked=image.baked))
 
     def _take_head(self, _: w.TakeHead) -> w.Event:
         return w.HeadTaken(head=self.holder.take())
 
     def _restore(self, task: w.Restore) -> w.Event:
-        self.courier.restore(task.ref)
+        self.checkpoints.restore(task.ref)
         return w.Restored(step=task.ref.step, moved_bytes=self.courier.carried.bytes)
 
     def _fall_back(self, task: w.FallBack) -> w.Event:
@@ -121,27 +149,35 @@ class Deeds:
 
     def _commit(self, task: w.Commit) -> w.Event:
         began_s = time.monotonic()
-        head = self.holder.commit(self.courier.store(task.step), final=task.final)
+        with self.aside.urgent():
+            head = self.holder.commit(self.checkpoints.store(task.step), final=task.final)
         commit_s = time.monotonic() - began_s
-        self.courier.prune(task.step)
+        self.checkpoints.prune(task.step)
+        self.aside.committed()
         return self._committed(head, commit_s)
 
     def _finalize(self, _: w.Finalize) -> w.Event:
         return self._committed(self.holder.finalize())
 
     def _commit_outputs(self, task: w.CommitOutputs) -> w.Event:
-        return self._committed(self.holder.finish(self.courier.store_outputs(task.step)))
+        self.aside.end()
+        self.logs.ship(last=True)
+        return self._committed(self.holder.finish(self.outputs.finish(task.step)))
 
     def _committed(self, head: Head, commit_s: float | None = None) -> w.Event:
         moved_bytes = self.courier.carried.bytes
         return w.Committed(head=head, commit_s=commit_s, moved_bytes=moved_bytes)
 
     def _keep_logs(self, _: w.KeepLogs) -> w.Event:
+        self.aside.end()
         self.logs.ship(last=True)
-        self.courier.keep_logs()
+        until_s = time.monotonic() + LAST_OUTPUTS_S
+        with contextlib.suppress(GaveWay):
+            self.outputs.send_changed(lambda: time.monotonic() < until_s)
         return w.LogsKept()
 
     def _farewell(self, task: w.Farewell) -> w.Event:
+        self.secrets.remove()
         self.mailbox.post_report(task.report)
         return w.Posted()
 
@@ -150,19 +186,40 @@ class Deeds:
     def _start_trainer(self, instruction: w.StartTrainer) -> None:
         assert self._spec is not None, "the trainer starts after the fetch"
         try:
-            self.courier.clear(fresh=instruction.fresh)
-            watch = TrainerWatch(self.trainer, self.folders, self.put, self.ship_now, self.logs)
-            self.trainer.start(self._spec)
-        except OSError as error:
+            if instruction.fresh:
+                self.checkpoints.clear()
+            self.outputs.clear()
+            self.secrets.lay(*ids(as_root=self._spec.as_root))
+            self.trainer.start(self._spec, self.secrets.environment)
+        except Unstartable as error:
+            self.put(self._unstartable(error))
+        except (NotStarted, OSError) as error:
             self.put(w.Unfit(why=f"the trainer did not start: {error}"))
-            return
+        else:
+            self._watch(adopted=False)
+
+    def _unstartable(self, error: Unstartable) -> w.Event:
+        said = tuple(str(error).splitlines())
+        diagnosis = diagnose(error.code, oom_killed=False, log_tail=said, driver=driver_version())
+        return w.TrainerExited(code=error.code, log_tail=said, diagnosis=diagnosis)
+
+    def _adopt(self, _: w.Adopt) -> None:
+        self.trainer.adopt()
+        self._watch(adopted=True)
+
+    def _watch(self, *, adopted: bool) -> None:
+        watch = TrainerWatch(
+            self.trainer, self.folders, self.put, self.ship_now, self.logs, adopted=adopted
+        )
         threading.Thread(target=watch.run, name="trainer", daemon=True).start()
+        self.aside.start()
 
     def _signal(self, instruction: w.Signal) -> None:
+        self.aside.signalled()
         pause = threading.Event()
         until_s = time.monotonic() + SIGNAL_S
         while time.monotonic() < until_s:
-            if self.trainer.poll() is not None or self.trainer.signal(instruction.signal):
+            if self.trainer.exited or self.trainer.signal(instruction.signal):
                 return
             pause.wait(SIGNAL_EVERY_S)
 
@@ -174,6 +231,7 @@ class Deeds:
         if order is None:
             return None
         self._order = order
+        self.aside.watched = order.watched
         return w.OrderSeen(order=order)
 
     def _read_head(self, _: w.ReadHead) -> w.Event:
@@ -201,6 +259,7 @@ _DEEDS: dict[type[Any], Callable[[Deeds, Any], w.Event | None]] = {
     w.KeepLogs: Deeds._keep_logs,
     w.Farewell: Deeds._farewell,
     w.StartTrainer: Deeds._start_trainer,
+    w.Adopt: Deeds._adopt,
     w.Signal: Deeds._signal,
     w.Post: Deeds._post,
     w.PollOrder: Deeds._poll_order,

@@ -25,6 +25,10 @@ class FencedOff(Exception):
     """A later generation holds HEAD: this attempt writes nothing more."""
 
 
+class NothingLeft(Exception):
+    """No checkpoint that HEAD knows of can be used. It still names the last one of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Holder:
     """Every method returns HEAD as it stands afterwards, does nothing where HEAD says it already,
@@ -68,9 +72,17 @@ class Holder:
         )
 
     def fall_back(self, damaged: CheckpointRef) -> Head:
-        return self._swap_held(
-            lambda seen, nonce: fallen_back(seen, nonce=nonce) if seen.manifest == damaged else None
-        )
+        """To the checkpoint before. Raises NothingLeft where there is none: to begin anew is for
+        people to decide, and meanwhile HEAD goes on naming what may yet be mended."""
+
+        def change(seen: Head, nonce: str) -> Head | None:
+            if seen.manifest != damaged:
+                return None
+            if seen.previous is None:
+                raise NothingLeft(_nothing_left(damaged, seen.damaged))
+            return fallen_back(seen, nonce=nonce)
+
+        return self._swap_held(change)
 
     def _swap_held(self, change: Callable[[Head, str], Head | None]) -> Head:
         """A change of a HEAD that we hold. Should somebody have put an older one back, it is
@@ -118,3 +130,12 @@ class Holder:
 
     def _is_ours(self, seen: Head) -> bool:
         return seen.attempt == self.attempt and seen.generation == self.generation
+
+
+def _nothing_left(damaged: CheckpointRef, before: CheckpointRef | None) -> str:
+    named = " and ".join(ref.folder for ref in (before, damaged) if ref is not None)
+    return (
+        f"no checkpoint can be restored: {named} cannot be read as committed, and HEAD knows no"
+        " earlier one. Nothing was removed and HEAD still names the last: mend its objects (an"
+        " older version of the bucket, a copy), or submit the job anew to begin at step 0"
+    )

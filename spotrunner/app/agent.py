@@ -5,11 +5,13 @@ Names the concrete adapters and nothing that the agent's archive does not hold (
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import secrets
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,19 +21,34 @@ import structlog
 from spotrunner.adapters import codec
 from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.objects import S3Buckets
+from spotrunner.adapters.aws.registry import EcrRegistries
+from spotrunner.adapters.aws.secrets import AwsSecrets
 from spotrunner.adapters.aws.session import IMDS_URL, Aws, InstanceRole
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.adapters.mail import ObjectMailbox
+from spotrunner.agent.aside import Aside
+from spotrunner.agent.carry import Carried
+from spotrunner.agent.checkpoints import Checkpoints
+from spotrunner.agent.clock_check import ClockCheck
 from spotrunner.agent.courier import Courier
 from spotrunner.agent.deeds import Deeds
+from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders, Keys
 from spotrunner.agent.gpus import Gpus
 from spotrunner.agent.holder import Holder
+from spotrunner.agent.host_figures import HostFigures
+from spotrunner.agent.images import Images
 from spotrunner.agent.imds import Imds
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.machine import Machine
 from spotrunner.agent.main import Agent, Inbox
-from spotrunner.agent.power import Power
+from spotrunner.agent.mask import Mask
+from spotrunner.agent.monitor import Monitor
+from spotrunner.agent.nvidia import NvidiaSmi
+from spotrunner.agent.outputs import Outputs
+from spotrunner.agent.power import LAB_MARKER, Power
+from spotrunner.agent.retention import Retention
+from spotrunner.agent.secrets import JobSecrets
 from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.words import Config, ShuttingDown
 from spotrunner.app import logs
@@ -58,10 +75,12 @@ class AgentSettings:
     region: str
     first_step_s: int
     endpoint_url: str | None = None
+    image_mirror: str | None = None
 
 
 def main(arguments: list[str]) -> int:
     logs.configure(sys.stdout)
+    logs.without_core_dumps()
     settings = codec.from_json(AgentSettings, Path(arguments[0]).read_bytes())
     structlog.contextvars.bind_contextvars(attempt=settings.attempt)
     root = os.environ.get("SPOTRUNNER_ROOT", "")
@@ -70,14 +89,16 @@ def main(arguments: list[str]) -> int:
     deeds = _deeds(settings, root, clock, inbox)
     agent = Agent(machine=_machine(settings), deeds=deeds, clock=clock, inbox=inbox)
     deeds.ship_now = agent.ship_logs
+    monitor = _monitor(root, deeds.folders, clock, inbox)
+    deeds.put = monitor.tell
 
     def go_down(_signal: int, _frame: FrameType | None) -> None:
         inbox.put(ShuttingDown())
 
     signal.signal(signal.SIGTERM, go_down)
-    image_mirror: str | None = None
     _learn_the_time(deeds.mailbox, settings.attempt, clock)
-    agent.run()
+    monitor.start()
+    agent.run(_booted_at(root, clock))
     return 0
 
 
@@ -102,20 +123,47 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
     objects = buckets.objects(settings.bucket)
     heads = ObjectHeads(objects)
     imds = Imds(endpoint)
-    folders = Folders(root=Path(f"{root}/var/lib/spotrunner/{settings.attempt}"))
+    folders = Folders(
+        root=Path(f"{root}/var/lib/spotrunner/{settings.attempt}"),
+        memory=Path(f"{root}/run/spotrunner/{settings.attempt}"),
+    )
+    mask = Mask()
+    docker = Docker(config=folders.root / "docker")
     generation = generation_of(settings.attempt) or 0
     keys = Keys(job_id=settings.job, attempt=settings.attempt, generation=generation)
+    carried = Carried()
+    outputs = Outputs(
+        objects=objects,
+        heads=heads,
+        folders=folders,
+        keys=keys,
+        nonce=lambda: secrets.token_hex(4),
+        carried=carried,
+    )
     return Deeds(
         imds=imds,
         power=Power(root=root, attempt=settings.attempt, imds=imds),
         courier=Courier(
             objects=objects,
             buckets=buckets,
-            heads=heads,
             folders=folders,
             keys=keys,
             decode_spec=lambda body: codec.from_json(JobSpec, body),
+            carried=carried,
+        ),
+        checkpoints=Checkpoints(
+            objects=objects,
+            heads=heads,
+            folders=folders,
+            keys=keys,
             nonce=lambda: secrets.token_hex(4),
+            carried=carried,
+        ),
+        outputs=outputs,
+        aside=Aside(
+            outputs=outputs,
+            retention=Retention(objects=objects, heads=heads, keys=keys, clock=clock),
+            has_notice=lambda: imds.notice() is not None,
         ),
         holder=Holder(
             heads=heads,
@@ -131,12 +179,51 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
             job_id=settings.job,
             folders=folders,
             library_source=Path(__file__).resolve().parent.parent / "train",
+            docker=docker,
+            images=Images(
+                docker=docker,
+                registries=EcrRegistries(aws),
+                clock=clock,
+                pulled=folders.root / "pulled",
+                mirror=settings.image_mirror or "",
+            ),
         ),
         gpus=Gpus(root=root, imds=imds),
-        logs=LogShipper(objects, keys, folders.trainer_log),
+        logs=LogShipper(objects, keys, folders.trainer_log, folders.shipped, mask),
         folders=folders,
+        secrets=JobSecrets(
+            secrets=AwsSecrets(aws, settings.region),
+            objects=objects,
+            job_id=settings.job,
+            folder=folders.secrets,
+            mask=mask,
+            redact=logs.redacting,
+        ),
         put=inbox.put,
         ship_now=lambda: None,
+    )
+
+
+def _booted_at(root: str, clock: Clock) -> dt.datetime | None:
+    """By the age of what the user-data has written first of all (core/boot): an age is the same
+    by any clock."""
+    try:
+        written_s = Path(f"{root}/var/lib/spotrunner/boot").stat().st_mtime
+    except OSError:
+        return None
+    age_s = time.time() - written_s  # noqa: TID251 -- the clock of the file
+    return clock.now() - dt.timedelta(seconds=max(0.0, age_s))
+
+
+def _monitor(root: str, folders: Folders, clock: ServerClock, inbox: Inbox) -> Monitor:
+    # The lab's time is its own, and no fault of the machine's that it runs on.
+    is_lab = Path(f"{root}/{LAB_MARKER}").exists()
+    return Monitor(
+        put=inbox.put,
+        clock=clock,
+        gpus=NvidiaSmi(),
+        host=HostFigures(folder=folders.root),
+        check=None if is_lab else ClockCheck(server=clock),
     )
 
 

@@ -41,7 +41,9 @@ OURS = (
     "adapters/aws/errors.py",
     "adapters/aws/objects.py",
     "adapters/aws/registry.py",
+    "adapters/aws/secrets.py",
     "adapters/aws/session.py",
+    "adapters/aws/transfers.py",
 )
 
 # Packages and modules of others, by the name they are imported by. exceptiongroup: cattrs needs
@@ -71,6 +73,8 @@ THEIRS = (
 _BOTOCORE_DATA = (
     "botocore/data/ecr/",
     "botocore/data/s3/",
+    "botocore/data/secretsmanager/",
+    "botocore/data/ssm/",
     "botocore/data/_retry.json",
     "botocore/data/endpoints.json",
     "botocore/data/partitions.json",

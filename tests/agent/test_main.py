@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import gzip
 import hashlib
 import io
 import json
@@ -21,21 +22,24 @@ import pytest
 from spotrunner.adapters import codec
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.agent.deeds import SIGNAL_S, Deeds
+from spotrunner.agent.docker import TIMEOUT_S as DOCKER_TIMEOUT_S
+from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.gpus import Gpus
+from spotrunner.agent.images import Images
 from spotrunner.agent.imds import Imds
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.machine import Machine
 from spotrunner.agent.main import Agent, Inbox
 from spotrunner.agent.power import LAB_MARKER, Power
-from spotrunner.agent.trainer import COMMAND_TIMEOUT_S, Trainer
+from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.words import ArmTimer, Config, PowerOff, Sig, Signal
 from spotrunner.core.model import Order, Phase, Report, TakeOver, Verb
 from spotrunner.ports import Unavailable
 from tests.agent import standins
 from tests.agent.imds_server import ATTEMPT, DOCUMENT, INSTANCE_ACTION, ImdsServer
 from tests.agent.told import JOB, T0
-from tests.agent.world import Bucket, a_spec
+from tests.agent.world import Bucket, NoRegistries, a_spec
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
 PATIENCE_S = 30.0
@@ -55,6 +59,18 @@ class RunningClock:
         return T0 + dt.timedelta(seconds=time.monotonic() - self._began_s)
 
 
+class Kept:
+    """Secrets by the names that AWS has for them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def read(self, place: SecretPlace) -> str:
+        if place.name not in self.values:
+            raise NotFound(f"the parameter {place.name} does not exist there")
+        return self.values[place.name]
+
+
 class Rig:
     """One bucket, and agents that each have a machine of their own below `root`."""
 
@@ -66,8 +82,10 @@ class Rig:
         self.clock = RunningClock()
         self.bucket = Bucket(clock=self.clock)  # type: ignore[arg-type]
         self.agents: list[Agent] = []
+        self.kept = Kept()
+        # what their logs do not show
+        self.redacted: set[str] = set()
         self.threads: list[threading.Thread] = []
-        self.names: list[str] = []
 
     def submit(self, arguments: str, **changes: object) -> None:
         out = io.BytesIO()
@@ -79,6 +97,12 @@ class Rig:
         run = f"echo begin\n{sys.executable} -S train.py {arguments} | cat\necho end"
         spec = a_spec(**{"run": run, "workdir_sha256": digest, **changes})
         self.bucket.objects.put(f"jobs/{JOB}/spec.json", codec.to_json(spec))
+
+    def printed(self, generation: int) -> str:
+        """What the trainer of an attempt has printed, as its agent has shipped it."""
+        chunks = self.bucket.listed(f"jobs/{JOB}/logs/{JOB}.{generation}/")
+        bodies = (self.bucket.objects.get(key).body for key in chunks)
+        return b"".join(gzip.decompress(body) for body in bodies).decode()
 
     def order(self, generation: int, n: int, **changes: object) -> None:
         attempt = f"{JOB}.{generation}"
@@ -107,13 +131,21 @@ class Rig:
         folders.make()
         (root / LAB_MARKER).write_text("i-0abc")
         courier = self.bucket.courier(generation, folders.root)
+        outputs = self.bucket.outputs(generation, folders.root, courier.carried)
         paces = {"order_s": 0.1, "urgent_order_s": 0.1, "head_s": 0.1, "logs_s": 0.3}
         inbox = Inbox()
         imds = Imds(self.imds.url)
+        docker = Docker(config=root / "docker")
+        mask = Mask()
         deeds = Deeds(
             imds=imds,
             power=Power(root=str(root), attempt=attempt, imds=imds),
             courier=courier,
+            checkpoints=self.bucket.checkpoints(generation, folders.root, courier.carried),
+            outputs=outputs,
+            aside=self.bucket.aside(
+                generation, outputs, has_notice=lambda: imds.notice() is not None
+            ),
             holder=self.bucket.holder(generation, f"{place}g{generation}-"),
             heads=self.bucket.heads,
             mailbox=ObjectMailbox(self.bucket.objects),
@@ -122,17 +154,33 @@ class Rig:
                 job_id=JOB,
                 folders=folders,
                 library_source=Path(__file__).parent,
+                docker=docker,
+                images=Images(
+                    docker=docker,
+                    registries=NoRegistries(),
+                    clock=self.clock,
+                    pulled=folders.root / "pulled",
+                ),
             ),
             gpus=Gpus(root=str(root), imds=imds),
-            logs=LogShipper(self.bucket.objects, courier.keys, folders.trainer_log),
+            logs=LogShipper(
+                self.bucket.objects, courier.keys, folders.trainer_log, folders.shipped, mask
+            ),
             folders=folders,
+            secrets=JobSecrets(
+                secrets=self.kept,
+                objects=self.bucket.objects,
+                job_id=JOB,
+                folder=folders.secrets,
+                mask=mask,
+                redact=self.redacted.update,
+            ),
             put=inbox.put,
             ship_now=lambda: None,
         )
         config = Config(attempt=attempt, box=attempt, generation=generation, **{**paces, **limits})  # type: ignore[arg-type]
         agent = Agent(machine=Machine(config), deeds=deeds, clock=self.clock, inbox=inbox)
         self.agents.append(agent)
-        self.names.append(f"spotrunner-{attempt}")
         thread = threading.Thread(target=agent.run, daemon=True)
         thread.start()
         self.threads.append(thread)
@@ -165,9 +213,10 @@ class Rig:
         for thread in self.threads:
             thread.join(10)
             assert not thread.is_alive()
-        for name in self.names:
-            pid = self.tools / f"{name}.pid"
-            assert not pid.exists(), f"{name} still runs"
+        until(
+            lambda: not standins.containers(self.tools),
+            lambda: f"{[it.spec['name'] for it in standins.containers(self.tools)]} still there",
+        )
 
 
 def until(holds: Callable[[], T | None], story: Callable[[], str]) -> T:
@@ -200,8 +249,8 @@ def test_a_job_trains_to_its_end(rig: Rig) -> None:
     assert head.done == f"jobs/{JOB}/outputs/1/MANIFEST.json"
     manifest, _ = rig.bucket.heads.read_manifest(f"jobs/{JOB}/outputs/1/")
     names = {file.name for file in manifest.files}
-    assert names == {"model.json", "logs/progress.jsonl", "logs/trainer.log"}
-    log = rig.bucket.objects.get(f"jobs/{JOB}/outputs/1/logs/trainer.log").body.decode()
+    assert names == {"model.json", "logs/progress.jsonl"}
+    log = rig.printed(1)
     assert log.splitlines() == ["begin", "resumes from 0", "end"]
     assert rig.calls("shutdown -P +")[0].startswith("shutdown -P +5"), "paid for an hour"
 
@@ -229,7 +278,7 @@ def test_a_notice_hands_over_without_a_lost_step(rig: Rig) -> None:
     last = rig.until_report(1, lambda r: r.phase is Phase.IDLE)
     done = rig.until_report(2, lambda r: r.phase is Phase.DONE)
     rig.until_off(2)
-    log = rig.bucket.objects.get(f"jobs/{JOB}/outputs/2/logs/trainer.log").body.decode()
+    log = rig.printed(2)
     assert f"resumes from {last.committed_step}" in log
     assert done.step == 400
     model = json.loads(rig.bucket.objects.get(f"jobs/{JOB}/outputs/2/model.json").body)
@@ -327,7 +376,7 @@ def test_a_docker_that_hangs_does_not_hold_up_the_power(
 
 
 def test_a_signal_is_given_up_in_half_a_minute() -> None:
-    assert SIGNAL_S + COMMAND_TIMEOUT_S <= 30
+    assert SIGNAL_S + DOCKER_TIMEOUT_S <= 30
 
 
 def test_an_image_that_cannot_be_pulled_is_said(rig: Rig) -> None:

@@ -1,0 +1,172 @@
+"""What a job makes beside its checkpoints: outputs and logs, carried while it trains and at last.
+
+All of it lies under the generation that made it. An attempt that ends early leaves what it had so
+far; the one that finishes writes a manifest over all that is on its disk then.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spotrunner.agent.carry import Carried, side_by_side
+from spotrunner.agent.folders import MANIFEST, Folders, Keys, files_below
+from spotrunner.core.model import Manifest, ManifestFile
+from spotrunner.ports import (
+    Heads,
+    NotFound,
+    Objects,
+    PreconditionFailed,
+    Unavailable,
+    always,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """A file that still bears it has not changed."""
+
+    modified_ns: int
+    bytes: int
+    inode: int
+
+    @staticmethod
+    def of(path: Path) -> Stamp:
+        stat = path.stat()
+        return Stamp(modified_ns=stat.st_mtime_ns, bytes=stat.st_size, inode=stat.st_ino)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What lies in the bucket under a name: of which file it was made, and what it is."""
+
+    stamp: Stamp
+    file: ManifestFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """All methods block; they raise what the ports raise, and OSError for the disk. One at a time
+    is at work; the others wait for it."""
+
+    objects: Objects
+    heads: Heads
+    folders: Folders
+    keys: Keys
+    nonce: Callable[[], str]
+    carried: Carried
+    _place: _Place = field(default_factory=lambda: _Place())
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def clear(self) -> None:
+        """Before a start: no outputs of an earlier one. Their copies stay until others come."""
+        with self._lock:
+            shutil.rmtree(self.folders.outputs, ignore_errors=True)
+            self.folders.make()
+
+    def send_changed(self, may_go_on: Callable[[], bool] = always) -> None:
+        """Upload what has changed since it was last sent, logs first. Raises GaveWay in the middle
+        of it when `may_go_on` says no."""
+        with self._lock:
+            if not may_go_on():
+                return
+            self._open()
+            self._send(self._paths(), may_go_on)
+
+    def finish(self, step: int) -> str:
+        """Upload what has changed, then the manifest of all; returns its key."""
+        with self._lock:
+            self._open()
+            paths, done = self._paths(), self._place.manifest
+            if done is not None and (self._changed(paths) or done != self._manifest(paths, step)):
+                # It names what lies there now, and nothing of that is written over.
+                self._open_another()
+            self._send(paths, always)
+            manifest = self._manifest(paths, step)
+            try:
+                self.heads.write_manifest(self._place.folder, manifest)
+            except PreconditionFailed as error:
+                self._open_another()
+                raise Unavailable(f"other outputs of this attempt lie there: {error}") from error
+            self._place.manifest = manifest
+            return self._place.folder + MANIFEST
+
+    # -- under the lock ------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """The attempt's own folder, unless an earlier agent has completed one there."""
+        if self._place.folder:
+            return
+        try:
+            self.heads.read_manifest(self.keys.outputs)
+        except NotFound:
+            self._place.folder = self.keys.outputs
+        else:
+            self._open_another()
+
+    def _open_another(self) -> None:
+        self._place.folder = f"{self.keys.outputs.rstrip('/')}-{self.nonce()}/"
+        self._place.manifest = None
+        self._place.sent.clear()
+
+    def _paths(self) -> dict[str, Path]:
+        """By name in the bucket. The trainer's printed lines are there in chunks (agent/logs), and
+        their file has holes where those were cut out of it."""
+        logs = {
+            f"logs/{name}": path
+            for name, path in files_below(self.folders.logs)
+            if path != self.folders.trainer_log
+        }
+        outputs = dict(files_below(self.folders.outputs))
+        # The one name that is ours.
+        outputs.pop(MANIFEST, None)
+        return logs | {name: path for name, path in outputs.items() if name not in logs}
+
+    def _send(self, paths: Mapping[str, Path], may_go_on: Callable[[], bool]) -> None:
+        def send(name: str) -> None:
+            try:
+                stamp = Stamp.of(paths[name])
+                key = self._place.folder + name
+                content = self.objects.upload(paths[name], key, may_go_on=may_go_on)
+            except FileNotFoundError:
+                # The trainer has replaced or removed it meanwhile: the next time shows what is.
+                return
+            self.carried.add(content.bytes)
+            file = ManifestFile(name=name, bytes=content.bytes, sha256=content.sha256)
+            self._place.sent[name] = Sent(stamp=stamp, file=file)
+
+        side_by_side(send, self._changed(paths))
+
+    def _changed(self, paths: Mapping[str, Path]) -> list[str]:
+        """What does not lie in the bucket as it is here."""
+        sent = self._place.sent
+        return [
+            name
+            for name, path in paths.items()
+            if name not in sent or sent[name].stamp != _stamp(path)
+        ]
+
+    def _manifest(self, paths: Mapping[str, Path], step: int) -> Manifest:
+        """Of what lies in the bucket under these names."""
+        sent = self._place.sent
+        files = tuple(sent[name].file for name in paths if name in sent)
+        return Manifest(step=step, attempt=self.keys.attempt, files=files)
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """Where things go in the bucket, and what lies there; the manifest once it is written."""
+
+    folder: str = ""
+    sent: dict[str, Sent] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return Stamp.of(path)
+    except FileNotFoundError:
+        return None
