@@ -54,7 +54,10 @@ class Bare:
     def start(self, launch: Launch) -> None:
         imds_block.block(ids(as_root=False)[0])
         self.remove()
-        variables, script = self.folders.root / "trainer.env", self.folders.root / "trainer.sh"
+        # Among them are secrets: in memory, as these are.
+        variables = self.folders.secrets.with_name("trainer.env")
+        variables.parent.mkdir(parents=True, exist_ok=True)
+        script = self.folders.root / "trainer.sh"
         _write_variables(variables, {**_VARIABLES, **launch.environment, **launch.secrets})
         # In a file, since systemd puts values of its own in place of ${...} on a command line.
         line = ["exec", "bash", "-c", INSIDE.read_text(), "spotrunner", commands(launch.spec)]

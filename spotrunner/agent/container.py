@@ -17,6 +17,7 @@ from spotrunner.agent import imds_block
 from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.runs import Launch, NotStarted, State, Unanswered, Unstartable
+from spotrunner.agent.secrets import has_files
 from spotrunner.agent.who import ids
 from spotrunner.core.model import JobSpec
 
@@ -107,15 +108,16 @@ class Container:
             *(part for k, v in launch.environment.items() for part in ("-e", f"{k}={v}")),
             # Without a value it comes from docker's own environment, which nobody can list.
             *(part for name in launch.secrets for part in ("-e", name)),
-            *(part for mount in self._mounts() for part in ("-v", mount)),
+            *(part for mount in self._mounts(spec) for part in ("-v", mount)),
             # An image may have an entrypoint of its own, which would swallow our command.
             *("--entrypoint", "bash", "-w", str(self.folders.workdir), launch.image),
             *("-c", INSIDE.read_text(), "spotrunner", commands(spec)),
         ]
 
-    def _mounts(self) -> Iterator[str]:
+    def _mounts(self, spec: JobSpec) -> Iterator[str]:
         folders = self.folders
-        for folder in (folders.workdir, folders.data, folders.library):
+        secrets = (folders.secrets,) if has_files(spec.secrets) else ()
+        for folder in (folders.workdir, folders.data, folders.library, *secrets):
             yield f"{folder}:{folder}:ro"
         for folder in (folders.checkpoints, folders.outputs, folders.logs, folders.home):
             yield f"{folder}:{folder}"

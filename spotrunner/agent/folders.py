@@ -20,6 +20,8 @@ class Folders:
     """Below one root; the same paths inside and outside of the container."""
 
     root: Path
+    # one that is no disk; None: below the root too
+    memory: Path | None = None
 
     @property
     def workdir(self) -> Path:
@@ -50,6 +52,11 @@ class Folders:
     def library(self) -> Path:
         """What a payload imports of ours, on its PYTHONPATH."""
         return self.root / "payload-lib"
+
+    @property
+    def secrets(self) -> Path:
+        """Those that the trainer gets as files."""
+        return (self.memory or self.root) / "secrets"
 
     @property
     def progress(self) -> Path:

@@ -25,6 +25,7 @@ from spotrunner.agent.first import First, oom_kills
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.images import Image, Images
 from spotrunner.agent.runs import Launch, Runs, State, Unanswered
+from spotrunner.agent.secrets import has_files
 from spotrunner.agent.who import hand_over, ids
 from spotrunner.agent.words import Sig
 from spotrunner.core.model import JobSpec
@@ -195,6 +196,7 @@ class Trainer:
         """The user's variables and, where they clash, ours; our library precedes their paths."""
         envs = dict(spec.envs)
         paths = [str(self.folders.library), *filter(None, [envs.get("PYTHONPATH")])]
+        with_secrets = has_files(spec.secrets)
         return {
             "PYTHONUNBUFFERED": "1",
             **({} if spec.as_root else self._home()),
@@ -208,6 +210,7 @@ class Trainer:
             "SPOTRUNNER_ATTEMPT": self.attempt,
             "SPOTRUNNER_RANK": str(self.rank),
             "SPOTRUNNER_NODES": str(self.nodes),
+            **({"SPOTRUNNER_SECRETS_DIR": str(self.folders.secrets)} if with_secrets else {}),
         }
 
     def _home(self) -> dict[str, str]:

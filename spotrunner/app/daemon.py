@@ -73,6 +73,7 @@ def run(config: Path, *, log_json: bool = False) -> None:
     """Raises located.BadFile (settings), Misconfigured, NotAuthorized and Unavailable (AWS) before
     the first round; afterwards only a signal, or another daemon that leads, ends it."""
     logs.configure(as_json=log_json)
+    logs.without_core_dumps()
     settings = read_settings(config)
     logs.redacting(settings.alerts.urls.values())
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
@@ -53,6 +54,12 @@ def redacting(secrets: Iterable[str]) -> None:
     """From now on no log of this process shows these, nor the pieces that would tell them: not in
     a value, not in the text of an exception, not from a library."""
     _SECRETS.add(secrets)
+
+
+def without_core_dumps() -> None:
+    """From now on this process leaves no copy of its memory, secrets and all, on a disk."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 class _Secrets:
