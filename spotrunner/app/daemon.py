@@ -140,8 +140,8 @@ class _Daemon:
             instance_profile=settings.instance_profile,
             security_groups=settings.security_groups,
             amis=settings.amis,
-        )
             installation=self._installation,
+        )
         self._buckets = S3Buckets(aws, settings.home.region)
         self._mailbox = ObjectMailbox(self._objects)
         self._receipts = ObjectReceipts(self._objects)
@@ -282,8 +282,8 @@ class _Daemon:
             home_region=self._settings.home.region,
             archives=_upload_archives(self._objects, self._settings),
             endpoint_url=self._settings.endpoint_url,
-        )
             image_mirrors=self._settings.image_mirrors,
+        )
 
     def _api(self) -> uvicorn.Server:
         app = create_app(
