@@ -25,7 +25,6 @@ from spotrunner.ports import Misconfigured, Unavailable
 CACHE_SHARE = 0.5
 # Objects do not change under a job: what was listed or read once is right for as long as it runs.
 FOR_GOOD = "8760h"
-ANSWERS_S = 30.0
 COMMAND_S = 20.0
 _LOOK_S = 0.05
 _OCTAL = re.compile(r"\\([0-7]{3})")  # mountinfo's blanks and the like
@@ -47,6 +46,7 @@ class Mounts:
     folders: Folders
     rclone: Rclone
     fuse: Path = Path("/dev/fuse")
+    answers_s: float = 30.0
 
     def mount(self, place: Place, target: Path) -> None:
         """Returns when the mount answers; one that does already is left alone. Raises Misconfigured
@@ -58,7 +58,7 @@ class Mounts:
         target.mkdir(parents=True, exist_ok=True)
         self._start(place, target)
         self._await(place, target)
-        if next(os.scandir(target), None) is None:
+        if _is_empty(target):
             self._unmount(target)
             raise Misconfigured(f"there is nothing at {place.name}, or it may not be listed")
 
@@ -87,7 +87,7 @@ class Mounts:
 
     def _await(self, place: Place, target: Path) -> None:
         pause = threading.Event()
-        until_s = time.monotonic() + ANSWERS_S
+        until_s = time.monotonic() + self.answers_s
         while not _answers(target):
             if time.monotonic() > until_s:
                 said = self._said(target)
@@ -133,8 +133,16 @@ def mounted_below(folder: Path) -> Iterator[Path]:
 def _answers(target: Path) -> bool:
     """A mount whose server is gone is no mount to lstat."""
     with contextlib.suppress(OSError):
-        return os.path.ismount(target) and os.listdir(target) is not None
+        if os.path.ismount(target):
+            _is_empty(target)
+            return True
     return False
+
+
+def _is_empty(folder: Path) -> bool:
+    """Raises OSError where it cannot be listed."""
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def _fusermount() -> str | None:

