@@ -142,3 +142,14 @@ def test_the_checks_refuse_what_they_do_not_know(clone: Clone) -> None:
     done = clone.run("test", "--nonsense")
     assert (done.returncode, done.stderr) == (2, "usage: scripts/test [--fast]\n")
     assert clone.installs == []
+
+
+def test_what_needs_docker_is_run_or_said_not_to_be(clone: Clone) -> None:
+    """The stand-in for Python answers every question, also whether docker is missing."""
+    for tool in ("ruff", "mypy", "lint-imports"):
+        (clone.folder / ".venv" / "bin" / tool).symlink_to("/bin/true")
+    said = clone.run("test").stdout.splitlines()
+    assert "== python -m pytest -q -m root" not in said
+    assert said[-1].startswith("not run: the tests with docker daemons")
+    said = clone.run("test", SPOTRUNNER_ROOT_TESTS="required").stdout.splitlines()
+    assert said[-1] == "== python -m pytest -q -m root"
