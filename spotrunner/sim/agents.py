@@ -27,6 +27,7 @@ class Durations:
     """How long an instance takes for what is not modelled closer, in seconds."""
 
     boot_s: float = 40.0  # from running to the agent's first instruction
+    again_s: float = 5.0  # ... and from an agent's death to that of the next one
     fetch_s: float = 30.0
     restore_s: float = 5.0
     commit_s: float = 4.0
@@ -51,7 +52,8 @@ class Services:
 class SimAgent:
     """One instance from its boot to its end. `run(now)` does everything that is due.
 
-    `mute` cuts it off from S3: it goes on by itself, as a partitioned instance does.
+    `mute` cuts it off from S3: it goes on by itself, as a partitioned instance does. `kill` ends
+    the agent's own process: its trainer lives on, and a new agent comes.
     """
 
     def __init__(
@@ -72,29 +74,48 @@ class SimAgent:
         self._services = services
         self._training = training
         self._durations = durations
+        self._first_step_s = first_step_s
+        self._watches = False
+        self._task: tuple[int, w.Task] | None = None
+        self._begin()
+        # the newest checkpoint on the disk
+        self._on_disk = 0
+        self._moved_bytes = 0
+        self._fail_safe_at = now + dt.timedelta(seconds=first_step_s)
+        self._events: list[tuple[dt.datetime, int, Callable[[dt.datetime], w.Event | None]]] = []
+        self._numbers = itertools.count()
+        self._after(now, self._durations.boot_s, lambda _: w.Started())
+
+    def _begin(self) -> None:
+        """A process of the agent that knows nothing yet."""
         generation = generation_of(self.attempt) or 0
         self.machine = Machine(
             w.Config(
                 attempt=self.attempt,
                 box=self.attempt,
                 generation=generation,
-                first_step_s=first_step_s,
+                first_step_s=self._first_step_s,
             )
         )
         self._holder = Holder(
-            heads=services.heads,
+            heads=self._services.heads,
             job_id=self.job_id,
             attempt=self.attempt,
             generation=generation,
-            nonce=services.nonce,
+            nonce=self._services.nonce,
         )
         self._order: Order | None = None
-        self._restored = 0
-        self._moved_bytes = 0
-        self._fail_safe_at = now + dt.timedelta(seconds=first_step_s)
-        self._events: list[tuple[dt.datetime, int, Callable[[dt.datetime], w.Event | None]]] = []
-        self._numbers = itertools.count()
-        self._after(now, self._durations.boot_s, lambda _: w.Started())
+
+    def kill(self, now: dt.datetime, *, done: bool) -> None:
+        """SIGKILL. What it was doing has happened (`done`), or not; nobody hears of it."""
+        if not self._has_started or self.machine.off:
+            return
+        if done and self._task is not None:
+            self._answer(self._task[1], now)
+        self._events.clear()
+        self._task, self._watches = None, False
+        self._begin()
+        self._after(now, self._durations.again_s, lambda _: w.Started())
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -107,15 +128,21 @@ class SimAgent:
             event = make(now)
             if event is not None:
                 self._hear(event, max(at, now))
+        self._run_trainer(now)
         if not self._has_started:
             return
-        if self.trainer is not None:
-            for trained in self.trainer.due(now):
-                self._hear(trained, now)
-            self.steps_done = max(self.steps_done, self.trainer.step(now))
         self._look_at_imds(now)
         if now >= self.machine.next_deadline():
             self._hear(w.Tick(), now)
+
+    def _run_trainer(self, now: dt.datetime) -> None:
+        trainer = self.trainer
+        if trainer is None:
+            return
+        for trained in trainer.due(now):
+            if self._watches:
+                self._hear(trained, now)
+        self.steps_done = max(self.steps_done, trainer.step(now))
 
     @property
     def _has_started(self) -> bool:
@@ -142,7 +169,9 @@ class SimAgent:
         if isinstance(instruction, w.Task):
             self._do_task(instruction, now)
         elif isinstance(instruction, w.StartTrainer):
-            self.trainer = SimTrainer(self._training, self._restored, now)
+            self._start_trainer(instruction, now)
+        elif isinstance(instruction, w.Adopt):
+            self._adopt(now)
         elif isinstance(instruction, w.Signal):
             if self.trainer is not None:
                 self.trainer.signal(instruction.signal, now)
@@ -169,8 +198,28 @@ class SimAgent:
         except PortError:
             return
 
+    def _start_trainer(self, instruction: w.StartTrainer, now: dt.datetime) -> None:
+        if self.trainer is not None:
+            assert self.trainer.exited, f"two trainers on {self.attempt}"
+            self._on_disk = max(self._on_disk, self.trainer.complete)
+        self._watches = True
+        self.trainer = SimTrainer(self._training, 0 if instruction.fresh else self._on_disk, now)
+
+    def _adopt(self, now: dt.datetime) -> None:
+        assert self.trainer is not None, f"{self.attempt} has no trainer to adopt"
+        self._watches = True
+        for seen in self.trainer.found():
+            self._hear(seen, now)
+
     def _do_task(self, task: w.Task, now: dt.datetime) -> None:
-        self._after(now, self._seconds(task), lambda at: self._answer(task, at))
+        number = next(self._numbers)
+        self._task = (number, task)
+        self._after(now, self._seconds(task), lambda at: self._finish(number, task, at))
+
+    def _finish(self, number: int, task: w.Task, now: dt.datetime) -> w.Event:
+        if self._task is not None and self._task[0] == number:
+            self._task = None
+        return self._answer(task, now)
 
     def _seconds(self, task: w.Task) -> float:
         durations = self._durations
@@ -195,13 +244,14 @@ class SimAgent:
 
     def _perform(self, task: w.Task) -> w.Event:
         if isinstance(task, w.Identify):
-            return w.Identified(launched_at=self.record.launched_at)
+            has_trainer = self.trainer is not None
+            return w.Identified(launched_at=self.record.launched_at, has_trainer=has_trainer)
         if isinstance(task, w.Fetch):
             return w.Fetched()
         if isinstance(task, w.TakeHead):
             return w.HeadTaken(head=self._holder.take())
         if isinstance(task, w.Restore):
-            self._restored = task.ref.step
+            self._on_disk = task.ref.step
             return w.Restored(step=task.ref.step, moved_bytes=self._moved())
         if isinstance(task, w.FallBack):
             head = self.machine.head

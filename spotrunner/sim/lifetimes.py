@@ -216,7 +216,7 @@ class Life:
         return not self.try_head(now)
 
     def try_head(self, now: dt.datetime) -> bool:
-        """Take HEAD if it waits for it and may (agent/machine._may_take)."""
+        """Take HEAD if it waits for it and may (agent/claim.may_take)."""
         if self.phase is not Phase.READY or self._order is None:
             return False
         take_over, head = self._order.take_over, self._work.head

@@ -247,6 +247,16 @@ class Tale(Stage):
         instance = self.agent(generation, job_id).record.id
         self.world.interrupt(self.clock.now(), instance, notice=notice)
 
+    def kill_agent(self, generation: int, *, done: bool = False, job_id: str = JOB) -> None:
+        """SIGKILL; what it was doing has happened or not."""
+        self.agent(generation, job_id).kill(self.clock.now(), done=done)
+
+    def stall(self, generation: int, job_id: str = JOB) -> None:
+        """Its trainer hangs from now on."""
+        trainer = self.agent(generation, job_id).trainer
+        assert trainer is not None, "there is no trainer"
+        trainer.stall(self.clock.now())
+
     def lose(self, action: str, when: Lose, times: int = 1) -> None:
         self.world.faults.script(Fault(action=action, lose=when, times=times))
 

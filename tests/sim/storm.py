@@ -78,6 +78,18 @@ class Storm(RuleBasedStateMachine):
     def the_network_of_an_agent_changes(self, which: int, mute: bool) -> None:
         self._agent(which).mute = mute
 
+    @precondition(lambda self: bool(self.tale.fleet.agents))
+    @rule(which=st.integers(0, 9), done=st.booleans())
+    def an_agent_is_killed(self, which: int, done: bool) -> None:
+        self._agent(which).kill(self.tale.clock.now(), done=done)
+
+    @precondition(lambda self: bool(self.tale.fleet.agents))
+    @rule(which=st.integers(0, 9))
+    def a_trainer_stalls(self, which: int) -> None:
+        trainer = self._agent(which).trainer
+        if trainer is not None:
+            trainer.stall(self.tale.clock.now())
+
     @rule(
         action=st.sampled_from(["RunInstances", "TerminateInstances", "DescribeInstances"]),
         when=st.sampled_from(list(Lose)),

@@ -1,7 +1,8 @@
 """The promises, under weather harsher than EC2's: any order of interruptions, deaths, lost answers,
-cut-off agents, daemons that die, stores that are restored, policies that change their mind, prices,
-nights, commands and time. Every second of it `Tale.step` checks the money, HEAD and the intents;
-and when the weather clears, the job ends or is paused for a named reason, and nothing is left.
+cut-off and killed agents, trainers that stall, daemons that die, stores that are restored, policies
+that change their mind, prices, nights, commands and time. Every second of it `Tale.step` checks the
+money, HEAD and the intents; and when the weather clears, the job ends or is paused for a named
+reason, and nothing is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from spotrunner.core.model import PriceLimit
+from spotrunner.core.saving import ASKED_FOR, Saving
 from spotrunner.core.windows import Window
 from spotrunner.sim.trainer import Training
 from spotrunner.sim.values import HARSH
@@ -35,6 +37,8 @@ class Weather(Storm):
         window=st.sampled_from([None, None, *WINDOWS]),
         limit=st.sampled_from([None, LIMIT]),
         unattended_s=st.sampled_from([None, None, 7200]),
+        stalls_at_step=st.sampled_from([None, None, 7_000]),
+        saving=st.sampled_from([ASKED_FOR, Saving(auto=True)]),
     )
     def submit(
         self,
@@ -42,19 +46,22 @@ class Weather(Storm):
         window: Window | None,
         limit: PriceLimit | None,
         unattended_s: int | None,
+        stalls_at_step: int | None,
+        saving: Saving,
     ) -> None:
         self.policy = Fickle()
         self.policy.wish = "spot"
         self.tale = Tale(
             manners=HARSH,
             seed=seed,
-            training=Training(total_steps=20_000),
+            training=Training(total_steps=20_000, stalls_at_step=stalls_at_step),
             policies={"fickle": self.policy},
             policy="fickle",
             budget_usd_micros=BUDGET_USD_MICROS,
             window=window,
             price_limit=limit,
             unattended_s=unattended_s,
+            saving=saving,
         )
 
 
