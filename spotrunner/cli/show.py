@@ -8,9 +8,6 @@ from spotrunner.cli.options import ApiFileOption, Output, OutputOption
 
 Json = dict[str, Any]
 
-# Of zones that refused one after the other.
-SHOWN_ZONES = 2
-
 
 def show(
     job: JobArgument, output: OutputOption = Output.TABLE, api_file: ApiFileOption = None
@@ -18,6 +15,7 @@ def show(
     """Show a job: progress, money, checkpoints, and each attempt (#) with its price and end."""
     from spotrunner.cli.api import find
     from spotrunner.cli.output import display, pairs, print_json, say, table
+    from spotrunner.cli.show_attempts import HEADERS, row, runs
 
     answer = find(api_file).get(job_path(job), watch=1)
     if output is Output.JSON:
@@ -27,33 +25,35 @@ def show(
         say(f"S3 does not answer, so this is not all: {answer['trouble']}")
     display(pairs(_facts(answer)))
     if answer["attempts"]:
-        headers = ["#", "POOL", "MARKET", "$/H", "STATE", "FROM", "FOR", "STEPS", "COST"]
-        rows = [_row(run, answer["now"]) for run in _runs(answer["attempts"])]
-        display("", table(headers, rows, right=("#", "$/H", "COST"), whole=("POOL",)))
+        rows = [row(run, answer["now"]) for run in runs(answer["attempts"])]
+        display("", table(HEADERS, rows, right=("#", "$/H", "COST"), whole=("POOL",)))
 
 
 def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
-    from spotrunner.cli import words
+    from spotrunner.cli import show_instance, words
 
     job, now = answer["job"], answer["now"]
     yield "job", job["id"]
     yield "state", words.state(job["state"], job["pause"] or job["phase"])
     yield "why", job["reason"]
+    yield "because", show_instance.because(answer)
     yield "goes on", answer["goes_on"]
     yield "owner", job["owner"]
     yield "sweep", _sweep(job)
     yield "submitted", f"{words.clock(job['submitted_at'])} UTC"
     yield "ended", words.clock(job["ended_at"])
-    yield "image", job["image"]
+    yield "image", show_instance.image(answer)
     yield "asks for", f"{job['market']}: {', '.join(job['instance_types'])}"
     yield "in", ", ".join(job["regions"])
     yield "run", job["run"].strip()
-    yield "data", ", ".join(f"{data['source']} as {data['target']}" for data in job["data"])
+    yield "data", ", ".join(_data(data) for data in job["data"])
     yield "envs", ", ".join(job["envs"])
+    yield "secrets", ", ".join(f"{it['name']} from {it['source']}" for it in job["secrets"])
     yield "step", _progress(job)
     yield "metrics", _metrics(answer["report"])
-    yield "checkpoint", words.checkpoint(job["committed_step"], job["committed_at"], now)
+    yield "checkpoint", show_instance.checkpoint(answer)
     yield "last report", _last_report(answer["report"], job, now)
+    yield from show_instance.facts(answer)
     yield "policy", _policy(answer["schedule"], job)
     yield "window", _window(job["window"], now)
     yield "price limit", _price_limit(job["price_limit"])
@@ -61,6 +61,7 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "deadline", _deadline(answer["schedule"], job)
     yield "work left", _work_left(answer["schedule"])
     yield "changeover", _changeover(answer["changeover"], job)
+    yield "last start", show_instance.start(answer)
     yield "cost", _money(answer)
     yield "of it", _split(answer)
     yield "budget", _budget(answer)
@@ -68,6 +69,11 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
         yield "shares", _shared(cap)
     yield "forecast", (answer["forecast"] or {}).get("words")
     yield "alerts", ", ".join(job["alerts"])
+
+
+def _data(data: Json) -> str:
+    mounted = ", mounted" if data["mode"] == "mount" else ""
+    return f"{data['source']} as {data['target']}{mounted}"
 
 
 def _progress(job: Json) -> str | None:
@@ -236,70 +242,3 @@ def _shared(cap: Json) -> str | None:
     return f"{cap['words']}: " + (
         f"{words.usd(left)} left" if left >= 0 else f"{words.usd(-left)} over it"
     )
-
-
-# -- attempts ----------------------------------------------------------------------------------
-
-
-def _runs(attempts: list[Json]) -> list[list[Json]]:
-    """Attempts one by one, but those that EC2 refused one after the other together: in a bad night
-    there are hundreds."""
-    runs: list[list[Json]] = []
-    for attempt in attempts:
-        if runs and _is_refused(attempt) and _is_refused(runs[-1][-1]):
-            runs[-1].append(attempt)
-        else:
-            runs.append([attempt])
-    return runs
-
-
-def _is_refused(attempt: Json) -> bool:
-    return bool(attempt["end_reason"] == "refused")
-
-
-def _row(run: list[Json], now: str) -> list[str | None]:
-    return _attempt(run[0], now) if len(run) == 1 else _refused(run)
-
-
-def _refused(run: list[Json]) -> list[str | None]:
-    from spotrunner.cli import words
-
-    zones = list(dict.fromkeys(attempt["zone"] for attempt in run))
-    where = ", ".join(zones[:SHOWN_ZONES]) + (" …" if len(zones) > SHOWN_ZONES else "")
-    markets = dict.fromkeys(attempt["market"] for attempt in run)
-    return [
-        f"{run[0]['generation']}-{run[-1]['generation']}",
-        where,
-        ", ".join(markets),
-        None,
-        f"{len(run)} refused",
-        f"last {words.clock(run[-1]['intent_at'])}",
-        None,
-        None,
-        words.usd(sum(attempt["cost_usd"] for attempt in run)),
-    ]
-
-
-def _attempt(attempt: Json, now: str) -> list[str | None]:
-    from spotrunner.cli import words
-
-    what = attempt["end_reason"] or attempt["ending"] or attempt["phase"]
-    return [
-        str(attempt["generation"]),
-        attempt["pool"],
-        attempt["market"],
-        words.usd_hour(attempt["price_usd_hour"]),
-        words.state(attempt["state"], what),
-        words.clock(attempt["from"]),
-        words.since(attempt["from"], attempt["to"] or now),
-        _steps(attempt),
-        words.about(words.usd(attempt["cost_usd"]), attempt["estimated"]),
-    ]
-
-
-def _steps(attempt: Json) -> str | None:
-    """From HEAD's step at its start to HEAD's at its end; None where it never trained."""
-    if attempt["first_step_at"] is None:
-        return None
-    before, after = attempt["step_before"], attempt["step_after"]
-    return f"from {before}" if after is None else f"{before} to {after}"

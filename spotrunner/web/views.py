@@ -22,6 +22,7 @@ from spotrunner.core.model import (
 from spotrunner.core.money import accrued, exposure, on_demand_cost
 from spotrunner.core.windows import NEVER, Window, is_open, next_change, words
 from spotrunner.ports import NotFound, Unavailable
+from spotrunner.web import instance
 from spotrunner.web.deps import Deps
 from spotrunner.web.moments import Json as Json
 from spotrunner.web.moments import when as when
@@ -127,6 +128,7 @@ def detail(deps: Deps, job: Job) -> Json:
         "now": when(deps.clock.now()),
         "job": {**line, **_of_spec(job.spec, deps.clock.now())},
         "attempts": [_attempt(deps, each, attempts, reports) for each in attempts],
+        "instances": instance.instances(deps, attempts, reports),
         "report": shown,
         "head": _head(deps, head),
         "trouble": trouble,
@@ -161,6 +163,7 @@ def _of_spec(spec: JobSpec, now: dt.datetime) -> Json:
             {
                 "source": data.source,
                 "target": data.target,
+                "mode": data.mode.value,
                 "bytes": data.bytes,
                 "region": data.region,
             }
@@ -170,6 +173,9 @@ def _of_spec(spec: JobSpec, now: dt.datetime) -> Json:
         "secrets": [
             {"name": it.name, "source": it.source, "as": it.form.value} for it in spec.secrets
         ],
+        "checkpoint": instance.saving(spec.saving),
+        "stall_after_s": spec.stall_after_s,
+        "as_root": spec.as_root,
     }
 
 
@@ -261,6 +267,7 @@ def _attempt(
         "ondemand_usd": usd(on_demand_cost(attempt, now)),
         **split(deps, [attempt]),
         "estimated": attempt.estimated,
+        **instance.of_attempt(attempt, report, now),
     }
 
 
