@@ -17,6 +17,7 @@ from spotrunner.agent.folders import Folders
 from spotrunner.agent.images import Image, Images, NoImage, PullFailed
 from spotrunner.agent.runs import Launch, NotStarted, State, Unanswered, Unstartable
 from spotrunner.agent.trainer import Trainer
+from spotrunner.core.secret_ref import SecretForm, SecretRef
 from spotrunner.ports import NotAuthorized, RegistryLogin
 from tests.agent.world import HandClock, NoRegistries, a_spec
 
@@ -138,6 +139,23 @@ def test_a_secret_is_named_on_the_line_and_nowhere_told(folders: Folders) -> Non
     assert values(line, "-e") == ["A=b", "WANDB_API_KEY"]
     assert "s3cr3t-v" not in " ".join(line)
     assert "s3cr3t-v" not in repr(launch)
+
+
+def test_secrets_as_files_lie_in_a_folder_that_nobody_can_write(
+    trainer: Trainer, folders: Folders
+) -> None:
+    token = SecretRef(name="HF_TOKEN", source="ssm:/hf", form=SecretForm.FILE)
+    spec = a_spec(secrets=(token,))
+    assert f"{folders.secrets}:{folders.secrets}:ro" in values(a_line(folders, spec=spec), "-v")
+    assert trainer.environment(spec)["SPOTRUNNER_SECRETS_DIR"] == str(folders.secrets)
+    named = a_spec(secrets=(SecretRef(name="HF_TOKEN", source="ssm:/hf"),))
+    assert str(folders.secrets) not in str(a_line(folders, spec=named))
+    assert "SPOTRUNNER_SECRETS_DIR" not in trainer.environment(named)
+
+
+def test_they_lie_in_memory_where_a_machine_has_a_place_for_that(tmp_path: Path) -> None:
+    folders = Folders(root=tmp_path / "disk", memory=tmp_path / "memory")
+    assert folders.secrets == tmp_path / "memory" / "secrets"
 
 
 def test_the_commands_end_at_the_first_that_fails() -> None:

@@ -31,11 +31,15 @@ from spotrunner.agent.imds import Imds
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.machine import Machine
 from spotrunner.agent.main import Agent, Inbox
+from spotrunner.agent.mask import Mask
 from spotrunner.agent.power import LAB_MARKER, Power
+from spotrunner.agent.secrets import JobSecrets
 from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.words import ArmTimer, Config, PowerOff, Sig, Signal
 from spotrunner.core.model import Order, Phase, Report, TakeOver, Verb
-from spotrunner.ports import Unavailable
+from spotrunner.core.secret_place import SecretPlace
+from spotrunner.core.secret_ref import SecretForm, SecretRef
+from spotrunner.ports import NotFound, Unavailable
 from tests.agent import standins
 from tests.agent.imds_server import ATTEMPT, DOCUMENT, INSTANCE_ACTION, ImdsServer
 from tests.agent.told import JOB, T0
@@ -141,6 +145,7 @@ class Rig:
             imds=imds,
             power=Power(root=str(root), attempt=attempt, imds=imds),
             courier=courier,
+            data=self.bucket.data_sets(folders),
             checkpoints=self.bucket.checkpoints(generation, folders.root, courier.carried),
             outputs=outputs,
             aside=self.bucket.aside(
@@ -294,6 +299,49 @@ def test_a_failing_trainer_is_told_with_its_last_lines(rig: Rig) -> None:
     assert report.exit_code == 3
     assert report.log_tail[-1] == "about to fail"
     assert rig.bucket.head.final
+
+
+SECRETS = (
+    SecretRef(name="WANDB_API_KEY", source="ssm:/wandb"),
+    SecretRef(name="HF_TOKEN", source="ssm:/hf", form=SecretForm.FILE),
+)
+TELLS = 'echo "$WANDB_API_KEY and $(cat "$SPOTRUNNER_SECRETS_DIR/HF_TOKEN")"; '
+
+
+def test_a_trainer_has_its_secrets_and_nobody_else_what_it_prints_of_them(rig: Rig) -> None:
+    rig.kept.values.update({"/wandb": "w-1234567", "/hf": "hf-1234567"})
+    matches = 'test "$WANDB_API_KEY" = w-123"4567"; '
+    rig.submit("5 0.01 fails", setup=TELLS + matches, secrets=SECRETS)
+    rig.order(1, 1)
+    rig.launch(1)
+    report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
+    rig.until_off()
+    assert (report.exit_code, report.log_tail[0]) == (3, "*** and ***")
+    log = b"".join(
+        gzip.decompress(rig.bucket.objects.get(key).body)
+        for key in rig.bucket.listed(f"jobs/{JOB}/logs/")
+    )
+    assert log.startswith(b"*** and ***\n")
+    assert rig.redacted == {"w-1234567", "hf-1234567"}
+    files = [path for path in (rig.root / f"{JOB}.1").rglob("*") if path.is_file()]
+    left = [path.name for path in files if "payload-lib" not in path.parts and _tells(path)]
+    assert left == ["trainer.log"], "the trainer's own, on its machine"
+
+
+def _tells(path: Path) -> bool:
+    return "-1234567" in path.read_text(errors="replace")
+
+
+def test_secrets_that_nobody_can_have_fail_the_job_before_anything_is_fetched(rig: Rig) -> None:
+    rig.kept.values["/wandb"] = "w-1234567"
+    rig.submit("10 0.01", secrets=SECRETS)
+    rig.order(1, 1)
+    rig.launch(1, first_retry_s=0.01)
+    report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
+    rig.until_off()
+    assert "the secret HF_TOKEN: the parameter /hf does not exist there" in report.message
+    assert "w-1234567" not in report.message
+    assert not rig.calls("docker pull")
 
 
 def test_a_deaf_trainer_is_killed_and_its_last_checkpoint_committed(rig: Rig) -> None:

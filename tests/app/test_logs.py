@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -97,3 +98,12 @@ def test_what_a_library_says_is_cleaned_too(out: io.StringIO) -> None:
 def test_values_with_the_name_of_a_secret_are_never_shown(out: io.StringIO) -> None:
     structlog.get_logger().info("started", api_token="x")
     assert last(out)["api_token"] == "[redacted]"
+
+
+def test_a_process_that_knows_secrets_leaves_no_core_dump() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        logs.without_core_dumps()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
