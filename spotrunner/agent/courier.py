@@ -1,20 +1,16 @@
-"""Fetches what a job consists of: its spec, its workdir, its data."""
+"""Fetches what a job consists of: its spec and its workdir."""
 
 from __future__ import annotations
 
 import shutil
 import tarfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from spotrunner.agent.carry import Carried, inside
+from spotrunner.agent.carry import Carried
 from spotrunner.agent.folders import Folders, Keys
-from spotrunner.core.model import DataSource, JobSpec
-from spotrunner.ports import Buckets, Misconfigured, ObjectInfo, Objects
-
-# Downloads of data at once: enough to hide the latency of small objects on four cores.
-PARALLEL_DOWNLOADS = 8
+from spotrunner.core.model import JobSpec
+from spotrunner.ports import Misconfigured, Objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +18,6 @@ class Courier:
     """All methods block; they raise what the ports raise, and OSError for the disk."""
 
     objects: Objects
-    buckets: Buckets
     folders: Folders
     keys: Keys
     decode_spec: Callable[[bytes], JobSpec]
@@ -46,30 +41,3 @@ class Courier:
             # "data" refuses links and names that lead out of the folder.
             tar.extractall(self.folders.workdir, filter="data")
         archive.unlink()
-
-    def fetch_data(self, sources: tuple[DataSource, ...]) -> None:
-        for source in sources:
-            self._fetch_source(source)
-
-    def _fetch_source(self, source: DataSource) -> None:
-        bucket, _, prefix = source.source.removeprefix("s3://").partition("/")
-        objects = self.buckets.objects(bucket)
-        target = self.folders.data / source.target
-
-        def fetch(info: ObjectInfo) -> None:
-            name = info.key.removeprefix(prefix).lstrip("/")
-            path = inside(target, name)
-            if path is None:
-                raise Misconfigured(f"an object's name leads out of the data folder: {info.key}")
-            # Data sets do not change under a job: what is there with the right size is right.
-            if not (path.exists() and path.stat().st_size == info.bytes):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.unlink(missing_ok=True)
-                objects.download(info.key, path)
-
-        found = [info for info in objects.list(prefix) if not info.key.endswith("/")]
-        if not found:
-            raise Misconfigured(f"there is nothing at {source.source}")
-        target.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-            list(pool.map(fetch, found))

@@ -15,6 +15,7 @@ from spotrunner.agent import words as w
 from spotrunner.agent.aside import Aside
 from spotrunner.agent.checkpoints import Checkpoints, DamagedCheckpoint
 from spotrunner.agent.courier import Courier
+from spotrunner.agent.data import DataSets
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.gpus import Gpus, NoGpu, driver_version
 from spotrunner.agent.holder import FencedOff, Holder, NothingLeft
@@ -69,6 +70,7 @@ class Deeds:
     imds: Imds
     power: Power
     courier: Courier
+    data: DataSets
     checkpoints: Checkpoints
     outputs: Outputs
     aside: Aside
@@ -132,7 +134,7 @@ class Deeds:
         self.folders.make()
         if spec.workdir_sha256 is not None:
             self.courier.fetch_workdir(spec.workdir_sha256)
-        self.courier.fetch_data(spec.data)
+        self.data.fetch(spec)
         self.put(w.DataThere())
         image = self.trainer.prepare(spec)
         self.put(w.ImageThere(digest=image.digest, baked=image.baked))
@@ -179,6 +181,7 @@ class Deeds:
     def _farewell(self, task: w.Farewell) -> w.Event:
         self.secrets.remove()
         self.mailbox.post_report(task.report)
+        self.data.let_go()
         return w.Posted()
 
     # -- the rest ------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ class Folders:
     root: Path
     # one that is no disk; None: below the root too
     memory: Path | None = None
+    # one on the instance's own NVMe, for what can be fetched again; None: below the root too
+    fast: Path | None = None
 
     @property
     def workdir(self) -> Path:
@@ -29,7 +31,7 @@ class Folders:
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return (self.fast or self.root) / "data"
 
     @property
     def checkpoints(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from spotrunner.agent.carry import Carried
 from spotrunner.agent.checkpoints import Checkpoints
 from spotrunner.agent.clock_check import ClockCheck
 from spotrunner.agent.courier import Courier
+from spotrunner.agent.data import DataSets
 from spotrunner.agent.deeds import Deeds
 from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders, Keys
@@ -44,13 +46,15 @@ from spotrunner.agent.machine import Machine
 from spotrunner.agent.main import Agent, Inbox
 from spotrunner.agent.mask import Mask
 from spotrunner.agent.monitor import Monitor
+from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.nvidia import NvidiaSmi
 from spotrunner.agent.outputs import Outputs
 from spotrunner.agent.power import LAB_MARKER, Power
+from spotrunner.agent.rclone import Rclone
 from spotrunner.agent.retention import Retention
 from spotrunner.agent.secrets import JobSecrets
 from spotrunner.agent.trainer import Trainer
-from spotrunner.agent.words import Config, ShuttingDown
+from spotrunner.agent.words import Config, Copied, ShuttingDown
 from spotrunner.app import logs
 from spotrunner.core.ids import generation_of
 from spotrunner.core.model import JobSpec
@@ -60,6 +64,9 @@ from spotrunner.ports import Clock, Mailbox, PortError
 # clock has to do.
 FIRST_TRIES = 30
 FIRST_TRY_EVERY_S = 1.0
+
+# In the archive it lies beside our package (app/archive).
+RCLONE = Path(__file__).resolve().parents[2] / "bin" / "rclone"
 
 _log = structlog.get_logger(__name__)
 
@@ -126,6 +133,7 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
     folders = Folders(
         root=Path(f"{root}/var/lib/spotrunner/{settings.attempt}"),
         memory=Path(f"{root}/run/spotrunner/{settings.attempt}"),
+        fast=_own_disk(root, settings.attempt),
     )
     mask = Mask()
     docker = Docker(config=folders.root / "docker")
@@ -145,12 +153,12 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
         power=Power(root=root, attempt=settings.attempt, imds=imds),
         courier=Courier(
             objects=objects,
-            buckets=buckets,
             folders=folders,
             keys=keys,
             decode_spec=lambda body: codec.from_json(JobSpec, body),
             carried=carried,
         ),
+        data=_data_sets(settings, folders, buckets, endpoint, inbox),
         checkpoints=Checkpoints(
             objects=objects,
             heads=heads,
@@ -213,6 +221,34 @@ def _booted_at(root: str, clock: Clock) -> dt.datetime | None:
         return None
     age_s = time.time() - written_s  # noqa: TID251 -- the clock of the file
     return clock.now() - dt.timedelta(seconds=max(0.0, age_s))
+
+
+def _data_sets(
+    settings: AgentSettings, folders: Folders, buckets: S3Buckets, imds_url: str, inbox: Inbox
+) -> DataSets:
+    rclone = Rclone(
+        binary=RCLONE,
+        pid_file=folders.root / "rclone.pid",
+        endpoint_url=settings.endpoint_url,
+        environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_url},
+    )
+    return DataSets(
+        buckets=buckets,
+        folders=folders,
+        rclone=rclone,
+        mounts=Mounts(attempt=settings.attempt, folders=folders, rclone=rclone),
+        told=lambda copying: inbox.put(Copied(copying=copying)),
+    )
+
+
+def _own_disk(root: str, attempt: str) -> Path | None:
+    """On the instance's own NVMe, where the image has one mounted and the job did not ask for a
+    root disk that is larger."""
+    nvme = Path(f"{root}/opt/dlami/nvme")
+    if not os.path.ismount(nvme):
+        return None
+    larger = shutil.disk_usage(nvme).total >= shutil.disk_usage(root or "/").total
+    return nvme / f"spotrunner-{attempt}" if larger else None
 
 
 def _monitor(root: str, folders: Folders, clock: ServerClock, inbox: Inbox) -> Monitor:

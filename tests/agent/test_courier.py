@@ -1,4 +1,4 @@
-"""What a job consists of, fetched: its spec, its workdir, its data; and its logs, shipped."""
+"""What a job consists of, fetched: its spec and its workdir."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from spotrunner.adapters import codec
 from spotrunner.agent.courier import Courier
 from spotrunner.agent.folders import files_below
-from spotrunner.core.model import DataSource
-from spotrunner.ports import Misconfigured, Unavailable
+from spotrunner.ports import Misconfigured
 from tests.agent.told import JOB
 from tests.agent.world import Bucket, a_spec
 
@@ -50,25 +49,6 @@ def test_a_workdir_that_is_not_what_its_name_says_is_refused(
     with pytest.raises(Misconfigured):
         courier.fetch_workdir("0" * 64)
     assert list(courier.folders.workdir.iterdir()) == []
-
-
-def test_data_fills_its_target_and_is_not_fetched_twice(bucket: Bucket, courier: Courier) -> None:
-    data = bucket.buckets.objects("data")
-    for key in ("digits/train-0.npz", "digits/deep/test-0.npz", "digits/", "other/no.npz"):
-        data.put(key, key.encode())
-    sources = (DataSource(source="s3://data/digits/", target="digits"),)
-    courier.fetch_data(sources)
-    assert [name for name, _ in files_below(courier.folders.data)] == [
-        "digits/deep/test-0.npz",
-        "digits/train-0.npz",
-    ]
-    data.fail_next("get", Unavailable("nobody should ask"))
-    courier.fetch_data(sources)
-
-
-def test_a_prefix_without_data_is_said(courier: Courier) -> None:
-    with pytest.raises(Misconfigured, match="s3://data/nothing/"):
-        courier.fetch_data((DataSource(source="s3://data/nothing/", target="x"),))
 
 
 def _texts(folder: Path) -> dict[str, str]:

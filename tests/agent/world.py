@@ -15,9 +15,12 @@ from spotrunner.agent.aside import Aside
 from spotrunner.agent.carry import Carried
 from spotrunner.agent.checkpoints import Checkpoints
 from spotrunner.agent.courier import Courier
+from spotrunner.agent.data import DataSets
 from spotrunner.agent.folders import Folders, Keys
 from spotrunner.agent.holder import Holder
+from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.outputs import Outputs
+from spotrunner.agent.rclone import Rclone
 from spotrunner.agent.retention import Retention
 from spotrunner.core.model import Head, JobSpec
 from spotrunner.ports import NotAuthorized, RegistryLogin
@@ -90,12 +93,22 @@ class Bucket:
             nonce=nonces(nonce or f"g{generation}-"),
         )
 
+    def data_sets(self, folders: Folders) -> DataSets:
+        """For jobs without data: an S3 in memory is none that rclone could ask."""
+        rclone = Rclone(binary=Path("rclone"), pid_file=folders.root / "rclone.pid")
+        return DataSets(
+            buckets=self.buckets,
+            folders=folders,
+            rclone=rclone,
+            mounts=Mounts(attempt=JOB, folders=folders, rclone=rclone),
+            told=lambda copying: None,
+        )
+
     def courier(self, generation: int, root: Path) -> Courier:
         folders = Folders(root=root)
         folders.make()
         return Courier(
             objects=self.objects,
-            buckets=self.buckets,
             folders=folders,
             keys=keys_of(generation),
             decode_spec=lambda body: codec.from_json(JobSpec, body),
