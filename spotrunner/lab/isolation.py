@@ -47,13 +47,14 @@ _IP_TIMEOUT_S = 10.0
 _BACKLOG = 32
 
 
-def problem() -> str | None:
-    """Why no lab can isolate its instances here, and what would help."""
+def problem(*, uid: int | None = None, path: str = SYSTEM_PATH) -> str | None:
+    """Why no lab can isolate its instances here, and what would help. `uid` is who starts it (by
+    default whoever runs this), `path` where tools are looked for."""
     if sys.platform != "linux":
         return "an isolated lab needs Linux: its instances are network namespaces"
-    if os.geteuid() != 0:
+    if (os.geteuid() if uid is None else uid) != 0:
         return "an isolated lab needs root, for its network namespaces and docker daemons"
-    missing = [tool for tool in _NEEDED if shutil.which(tool, path=SYSTEM_PATH) is None]
+    missing = [tool for tool in _NEEDED if shutil.which(tool, path=path) is None]
     if missing:
         packages = " ".join(sorted({_NEEDED[tool] for tool in missing}))
         return (

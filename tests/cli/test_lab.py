@@ -33,6 +33,15 @@ def test_without_a_lab_each_says_how_to_start_one(run: Run, tmp_path: Path) -> N
         )
 
 
+def test_what_to_reach_is_for_isolated_instances(run: Run, tmp_path: Path) -> None:
+    said = run("lab", "up", "--reach", "5000", "--dir", tmp_path)
+    assert said.code == 2
+    assert said.err == (
+        "spotrunner: --reach is for --isolated: other instances reach what this machine reaches\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wrong_duration_is_bad_input(run: Run, tmp_path: Path) -> None:
     said = run("lab", "skip", "8 hours", "--dir", tmp_path)
     assert said.code == 2
