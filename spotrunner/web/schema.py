@@ -30,7 +30,7 @@ from pydantic import (
 from spotrunner.core.amounts import as_written, to_usd_micros, usd_problem
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
-from spotrunner.core.model import DataSource, JobSpec, Market
+from spotrunner.core.model import DataMode, DataSource, JobSpec, Market
 from spotrunner.core.names import NOBODY, name_problem
 from spotrunner.core.policy.named import policies
 from spotrunner.web import nights, pricing
@@ -143,6 +143,17 @@ def _image(value: str) -> str:
             f" with another TensorFlow; pin it: {_pinned(parts['repository'])}"
         )
     return value
+
+
+def image_problem(value: str) -> str | None:
+    """Why this is no image of a container that a job may name; None if it is."""
+    if value.lower() == "none":
+        return f"expected a container image such as {IMAGE}, found {value!r}"
+    try:
+        _image(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _floats(tag: str | None) -> bool:
@@ -280,10 +291,11 @@ class Resources(_Part):
 
 
 class Data(_Part):
-    """A prefix that is copied to the instance before training."""
+    """A prefix that is copied to the instance before training, or mounted there."""
 
     source: Annotated[str, AfterValidator(_source)]
     target: Annotated[str, Field(max_length=512), AfterValidator(_target)]
+    mode: DataMode = DataMode.COPY
 
 
 class Sweep(_Part):
@@ -516,7 +528,9 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         regions=file.resources.regions,
         setup=file.setup,
         workdir_sha256=workdir_sha256,
-        data=tuple(DataSource(source=it.source, target=it.target) for it in file.data),
+        data=tuple(
+            DataSource(source=it.source, target=it.target, mode=it.mode) for it in file.data
+        ),
         envs=tuple(file.envs.items()),
         market=Market.SPOT if file.resources.use_spot else Market.ON_DEMAND,
         budget_usd_micros=_micros(file.budget),

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from itertools import islice
 
-from spotrunner.core.model import DataSource, JobSpec
+from spotrunner.core.model import DataMode, DataSource, JobSpec
 from spotrunner.ports import Buckets, Misconfigured, NotAuthorized, Unavailable
 from spotrunner.web.schema import bucket_and_prefix
 
@@ -42,9 +42,19 @@ def measured(buckets: Buckets, data: DataSource, spec: JobSpec) -> Measured:
     except (Misconfigured, NotAuthorized, Unavailable) as error:
         message = f"where {bucket} is could not be asked, so it counts as near: {error}"
         return Measured(data=found, warning=message)
-    if is_whole or all(region == found.region for region in spec.regions):
+    if all(region == found.region for region in spec.regions):
         return Measured(data=found)
-    return Measured(data=found, warning=_cut(data, len(sizes), sum(sizes)))
+    if data.mode is DataMode.MOUNT:
+        return Measured(data=found, warning=_open(data, sum(sizes)))
+    return Measured(data=found, warning="" if is_whole else _cut(data, len(sizes), sum(sizes)))
+
+
+def _open(data: DataSource, size_bytes: int) -> str:
+    return (
+        f"how much of {data.source} a mount reads is not known ahead, and what its cache has"
+        f" dropped is read again: in another region than the data's {size_bytes / _GB:.1f} GB are"
+        " counted a launch, all that was found, once; mode: copy costs no more than that"
+    )
 
 
 def _cut(data: DataSource, objects: int, size_bytes: int) -> str:

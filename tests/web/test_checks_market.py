@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spotrunner.core.model import DataSource
+from spotrunner.core.model import DataMode, DataSource
 from spotrunner.ports import NotAuthorized, PortError, Unavailable
 from spotrunner.sim.faults import Fault, Lose
 from spotrunner.web import sources
@@ -175,6 +175,23 @@ class _Huge:
 
     def list(self, prefix: str) -> Any:
         return (dataclasses.replace(it, bytes=10**12) for it in self._listed(prefix))
+
+
+def test_a_mount_far_from_its_data_costs_what_nobody_knows(api: Api) -> None:
+    api.data.put("digits/shard-1", b"x" * 999)
+    (copied,) = a_job()["data"]
+    mounted = {"data": [{**copied, "mode": "mount"}]}
+    assert api.post("/v1/offers", a_job(**mounted))["warnings"] == []
+    api.buckets.moved("data-bucket", "eu-west-1")
+    (warning,) = api.post("/v1/offers", a_job(**mounted))["warnings"]
+    assert warning["key"] == "data.0.source"
+    assert (
+        "how much of s3://data-bucket/digits/ a mount reads is not known ahead"
+        in (warning["message"])
+    )
+    job = api.store.job(api.submitted(a_job(**mounted)))
+    assert job is not None
+    assert job.spec.data[0].mode is DataMode.MOUNT
 
 
 def test_a_long_listing_is_cut_and_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

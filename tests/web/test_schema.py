@@ -69,6 +69,10 @@ def test_everything_wrong_is_said_with_its_line() -> None:
         ({"data": [{"source": "s3://data-bucket/a/", "target": "../a"}]}, "below the data"),
         ({"data": [{"source": "s3://data-bucket/a/", "target": "/a"}]}, "below the data"),
         (
+            {"data": [{"source": "s3://data-bucket/a/", "target": "a", "mode": "link"}]},
+            "expected 'copy' or 'mount'",
+        ),
+        (
             {
                 "data": [
                     {"source": "s3://data-bucket/a/", "target": "a/b"},
