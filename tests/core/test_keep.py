@@ -31,6 +31,7 @@ from tests.build import (
     after,
     an_attempt,
     at,
+    at_or_none,
     attempt_after,
     decided,
     job_after,
@@ -91,6 +92,16 @@ def test_only_who_is_at_work_is_paid_on(phase: Phase) -> None:
     working = phase.value in ("boot", "fetch", "ready", "restore", "train")
     snapshot = a_running_snapshot(HALF, reports=(a_report(at_s=HALF - 1, phase=phase),))
     assert (paid_s(snapshot) > 1800) is working
+
+
+@pytest.mark.parametrize(
+    ("alive_s", "paid"), [(None, False), (300, False), (HALF - 20, False), (HALF - 5, True)]
+)
+def test_a_trainer_that_stalls_is_paid_on_when_it_lives_again(
+    alive_s: float | None, paid: bool
+) -> None:
+    report = a_report(at_s=HALF - 1, stalled_at=at(HALF - 20), alive_at=at_or_none(alive_s))
+    assert (paid_s(a_running_snapshot(HALF, reports=(report,))) > 1800) is paid
 
 
 @pytest.mark.parametrize("state", list(AttemptState))

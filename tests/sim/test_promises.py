@@ -37,7 +37,7 @@ class Weather(Storm):
         window=st.sampled_from([None, None, *WINDOWS]),
         limit=st.sampled_from([None, LIMIT]),
         unattended_s=st.sampled_from([None, None, 7200]),
-        stalls_at_step=st.sampled_from([None, None, 7_000]),
+        stalls_at_step=st.sampled_from([None, None, None, 7_000]),
         saving=st.sampled_from([ASKED_FOR, Saving(auto=True)]),
     )
     def submit(
