@@ -72,7 +72,8 @@ class Place:
 
     @property
     def path(self) -> str:
-        return f"{REMOTE}:{self.bucket}/{self.prefix.rstrip('/')}"
+        """With its slash: an object that only has the folder's name is another thing."""
+        return f"{REMOTE}:{self.bucket}/{self.prefix.rstrip('/')}/"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.server
 import socketserver
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 INSTANCE_ACTION = "meta-data/spot/instance-action"
 ATTEMPT = "meta-data/tags/instance/spotrunner:attempt"
 DOCUMENT = "dynamic/instance-identity/document"
+# AWS's own clients do not take a token whose answer lacks it
+TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 
 
 @dataclass
@@ -53,9 +56,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self._meet()
         if path is None:
             return
-        if path == "api/token" and self.headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
+        if path == "api/token" and self.headers.get(TTL):
             self.server.script.tokens_given += 1
-            self._answer(200, self.server.script.token.encode())
+            self._answer(200, self.server.script.token.encode(), {TTL: self.headers[TTL]})
         elif path.startswith("put/"):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.server.script.written[path.partition("?")[0]] = body
@@ -88,8 +91,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         return path
 
-    def _answer(self, status: int, body: bytes = b"") -> None:
+    def _answer(
+        self, status: int, body: bytes = b"", more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

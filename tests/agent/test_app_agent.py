@@ -28,7 +28,7 @@ from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.agent.power import LAB_MARKER
 from spotrunner.app import archive
 from spotrunner.core.boot import Boot, user_data
-from spotrunner.core.model import Order, Phase, Report, Verb
+from spotrunner.core.model import DataSource, Order, Phase, Report, Verb
 from tests.agent import standins
 from tests.agent.imds_server import ATTEMPT, DOCUMENT, ImdsServer
 from tests.agent.test_main import SCRIPT, until
@@ -119,7 +119,10 @@ class Instance:
         digest = hashlib.sha256(out.getvalue()).hexdigest()
         self.objects.put(f"jobs/{JOB}/workdir/{digest}.tar.gz", out.getvalue())
         run = f"{sys.executable} -S train.py {arguments}"
-        spec = a_spec(run=run, workdir_sha256=digest)
+        self.objects.put("datasets/digits/deep/a.txt", b"all of it")
+        data = DataSource(source=f"s3://{self.bucket}/datasets/digits/", target="digits")
+        has_data = 'test "$(cat "$SPOTRUNNER_DATA_DIR/digits/deep/a.txt")" = "all of it"'
+        spec = a_spec(run=run, setup=has_data, workdir_sha256=digest, data=(data,))
         self.objects.put(f"jobs/{JOB}/spec.json", codec.to_json(spec))
         order = Order(
             box=ME,
@@ -155,6 +158,8 @@ class Instance:
                 "SPOTRUNNER_ROOT": str(self.root),
                 "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.imds.url,
             },
+            # `python -m` looks here first, and the agent has to be the archive's
+            cwd=self.root,
             capture_output=True,
             text=True,
             timeout=120,
