@@ -16,7 +16,7 @@ from botocore import xform_name
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = [ROOT / "spotrunner" / "adapters" / name for name in ("aws", "notify")]
-SERVICES = ("ec2", "pricing", "s3", "sns", "ssm")
+SERVICES = ("ec2", "pricing", "s3", "secretsmanager", "sns", "ssm")
 
 # Where IAM's name of an action is not the API's.
 RENAMED = {
@@ -32,7 +32,7 @@ RENAMED = {
 BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "iam:PassRole"}
 
 # What only some installations need lies in a policy of its own.
-EXTRA = {"sns:Publish"}
+EXTRA = {"sns:Publish", "secretsmanager:GetSecretValue"}
 
 HOME = "arn:aws:s3:::my-bucket"
 
@@ -115,6 +115,7 @@ def test_the_calls_of_the_adapters_are_found() -> None:
         "s3:ListObjectsV2",
         "s3:PutObject",
         "s3:UploadPart",
+        "secretsmanager:GetSecretValue",
         "sns:Publish",
         "ssm:GetParameter",
     }
@@ -145,6 +146,25 @@ def test_the_extras_allow_nothing_else() -> None:
     assert "*" not in [resource for each in statements for resource in listed(each["Resource"])]
 
 
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        (
+            "secretsmanager:GetSecretValue",
+            "arn:aws:secretsmanager:eu-west-1:111122223333:secret:spotrunner/wandb-a1b2c3",
+        ),
+        ("ssm:GetParameter", "arn:aws:ssm:us-east-1:111122223333:parameter/spotrunner/hf"),
+    ],
+)
+def test_secrets_of_jobs_are_a_policy_of_their_own_for_the_agents(
+    action: str, resource: str
+) -> None:
+    assert allows(policies()["secrets"], action, resource)
+    others = resource.replace("spotrunner/", "payroll/")
+    assert not allows(policies()["secrets"], action, others)
+    assert not any(allows(policies()[name], action, resource) for name in ("agent", "control"))
+
+
 def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
     agent = policies()["agent"]
     its = {action for action in needed() if action.startswith("s3:")}
@@ -173,6 +193,8 @@ def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
         ("s3:PutObject", "jobs/digits-7f3a/outputs/1/MANIFEST.json", True),
         ("s3:GetObject", "jobs/digits-7f3a/logs/digits-7f3a.1/0/000001.gz", True),
         ("s3:PutObject", "jobs/digits-7f3a/logs/digits-7f3a.1/0/000001.gz", True),
+        ("s3:GetObject", "jobs/digits-7f3a/secrets/WANDB_API_KEY", True),
+        ("s3:PutObject", "jobs/digits-7f3a/secrets/WANDB_API_KEY", False),
         ("s3:PutObject", "agent/0a1b.tar.gz", False),
         ("s3:GetObject", "datasets/digits/train.npz", True),
         ("s3:PutObject", "datasets/digits/train.npz", False),
