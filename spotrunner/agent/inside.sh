@@ -3,9 +3,10 @@
 # of SIGUSR1 would end a trainer that is still importing, a `tee`, and the job's own shell.
 #
 # What the job prints is appended to the log by itself, whoever watches or dies outside; and how it
-# ended is written down, which nobody but us can know when docker itself is gone.
+# ended is written down, which nobody but us can know when docker itself is gone: its exit code, and
+# whether somebody had asked for it.
 exec >> "${SPOTRUNNER_LOG_DIR:-.}/trainer.log" 2>&1
-trap 'echo $? > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.exited"' EXIT
+trap 'echo "$? ${stopping:+stopped}" > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.exited"' EXIT
 # where pip puts the commands of what it installs for a user
 [ -z "${HOME:-}" ] || PATH="$HOME/.local/bin:$PATH"
 job='' stopping=''

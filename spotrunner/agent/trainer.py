@@ -56,12 +56,21 @@ class Exit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Word:
+    """What the shell inside wrote of its end; `stopped`: somebody had sent SIGTERM."""
+
+    code: int
+    stopped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Noted:
-    """What the next agent has to know: how it was started, and how often this machine had killed
-    for want of memory by then. `first` is not known yet while it starts."""
+    """What the next agent has to know: how it was started, how often this machine had killed for
+    want of memory by then, and what it was told. `first` is not known yet while it starts."""
 
     kind: Kind
     oom_kills: int
+    told: frozenset[Sig] = frozenset()
     first: First | None = None
 
 
@@ -83,6 +92,7 @@ class Trainer:
     # by which we have told it to end
     told: set[Sig] = field(default_factory=set, init=False)
     _image: str = field(default="", init=False)
+    _kind: Kind = field(default=Kind.CONTAINER, init=False)
     _runs: Runs | None = field(default=None, init=False)
     _first: First | None = field(default=None, init=False)
     _oom_kills: int = field(default=0, init=False)
@@ -118,12 +128,12 @@ class Trainer:
         """`secrets` are variables that nobody may list. Raises NotStarted, Unstartable, OSError."""
         kind = Kind.BARE if spec.image == NO_IMAGE else Kind.CONTAINER
         self._forget()
-        self._runs = self._of(kind)
+        self._kind, self._runs = kind, self._of(kind)
         for mark in (self._listening, self._exited):
             mark.unlink(missing_ok=True)
         self._hand_over(spec)
         # Before the start: the next agent has to know that there may be one.
-        self._note(kind)
+        self._note()
         launch = Launch(
             spec=spec,
             image=self._image or spec.image,
@@ -134,7 +144,7 @@ class Trainer:
         )
         self._runs.start(launch)
         self._find_first()
-        self._note(kind)
+        self._note()
 
     def found(self) -> bool:
         """Whether an earlier agent of this attempt has started a trainer here that runs, or ended
@@ -154,7 +164,8 @@ class Trainer:
         noted = self._noted()
         assert noted is not None, "nothing is adopted that was not found"
         self._forget()
-        self._runs = self._of(noted.kind)
+        self._kind, self._runs = noted.kind, self._of(noted.kind)
+        self.told |= noted.told
         self._oom_kills = noted.oom_kills
         self._first = noted.first
         if self._first is None:
@@ -171,12 +182,13 @@ class Trainer:
         """True when it is on its way; False while there is no trainer, or none that listens."""
         if sig in _NEEDS_LISTENER and not self._listening.exists():
             return False
-        if sig is not Sig.SAVE:
-            self.told.add(sig)
         if self._runs is None and self._noted() is not None:
             self.adopt()
         if self._runs is None:
             return False
+        if sig is not Sig.SAVE and sig not in self.told:
+            self.told.add(sig)
+            self._note()
         name = _ON_THE_WIRE.get(sig, sig.value)
         direct = self._first is not None and self._first.signal(name)
         if direct and (sig is not Sig.KILL or self._runs.ends_with_first):
@@ -239,12 +251,15 @@ class Trainer:
         return self._waited_out()
 
     def _exit_of(self, state: State) -> Exit:
+        """What docker or systemd tells, in the light of what the shell inside wrote."""
         assert state.code is not None
+        word = self._word()
         oom_killed = state.oom_killed or (state.code == _KILLED and oom_kills() > self._oom_kills)
-        unmeant = state.code == _KILLED and not oom_killed and Sig.KILL not in self.told
-        if unmeant and not self._exited.exists():
+        if oom_killed or Sig.KILL in self.told:
+            return Exit(code=state.code, oom_killed=oom_killed)
+        if word is None and state.code == _KILLED:
             return Exit(code=state.code, lost="something outside of the job killed it")
-        return Exit(code=state.code, oom_killed=oom_killed)
+        return self._judged(state.code, word)
 
     def _waited_out(self) -> Exit | None:
         """It says that it runs, or says nothing, and no process of it is there."""
@@ -256,10 +271,22 @@ class Trainer:
 
     def _written(self, why: str) -> Exit:
         """By the shell inside, which may have been killed first."""
-        try:
-            return Exit(code=int(self._exited.read_text()))
-        except (OSError, ValueError):
+        word = self._word()
+        if word is None:
             return Exit(code=_KILLED, lost="" if Sig.KILL in self.told else why)
+        return self._judged(word.code, word)
+
+    def _judged(self, code: int, word: Word | None) -> Exit:
+        """A docker daemon that is started again stops what it finds."""
+        unasked = word is not None and word.stopped and Sig.STOP not in self.told
+        return Exit(code=code, lost="something outside of the job stopped it" if unasked else "")
+
+    def _word(self) -> Word | None:
+        try:
+            code, _, stopped = self._exited.read_text().strip().partition(" ")
+            return Word(code=int(code), stopped=bool(stopped))
+        except (OSError, ValueError):
+            return None
 
     def _close(self) -> None:
         assert self._runs is not None
@@ -310,14 +337,17 @@ class Trainer:
         written = (folders.checkpoints, folders.outputs, folders.logs, folders.home)
         hand_over(written, *ids(as_root=spec.as_root))
 
-    def _note(self, kind: Kind) -> None:
+    def _note(self) -> None:
+        """A full disk must not keep a signal from the trainer."""
         first = self._first
-        fields = {"kind": kind.value, "oom_kills": self._oom_kills}
+        fields: dict[str, object] = {"kind": self._kind.value, "oom_kills": self._oom_kills}
+        fields["told"] = sorted(sig.value for sig in self.told)
         if first is not None:
             fields |= {"pid": first.pid, "since": first.since}
         part = self._kept.with_suffix(".part")
-        part.write_text(json.dumps(fields))
-        part.replace(self._kept)
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps(fields))
+            part.replace(self._kept)
 
     def _noted(self) -> Noted | None:
         """None where nothing was ever started here."""
@@ -327,6 +357,7 @@ class Trainer:
             return Noted(
                 kind=Kind(fields["kind"]),
                 oom_kills=int(fields["oom_kills"]),
+                told=frozenset(map(Sig, fields["told"])),
                 first=None if pid is None else First(pid=int(pid), since=int(since)),
             )
         except (OSError, ValueError, LookupError):

@@ -136,7 +136,9 @@ _PATH_AFTER = r"[^\n]*?: ?['\"‘`](?P<path>[^'\"’`\n]+)['\"’`]"  # noqa: RU
 _RULES: Sequence[_Rule] = (
     # -- of docker: nothing of the job has run
     _Rule(
-        pattern=re.compile(r'exec: "bash": executable file not found'),
+        pattern=re.compile(
+            r'exec: "bash": executable file not found|exec bash failed: No such file'
+        ),
         tell=_always(
             "the image has no bash",
             "run and setup are bash",
