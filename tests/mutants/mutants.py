@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
 from tests.mutants.nights import NIGHTS
+from tests.mutants.trainers import TRAINERS
 
 MUTANTS = (
     # -- evidence --------------------------------------------------------------------------------
@@ -539,4 +540,5 @@ MUTANTS = (
         "::test_the_archives_url_outlives_a_launch_that_is_sent_again_and_the_slowest_boot",
     ),
     *NIGHTS,
+    *TRAINERS,
 )
