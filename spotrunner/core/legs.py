@@ -24,6 +24,9 @@ class Leg(str, enum.Enum):
     FIRST_STEP = "first step"  # until the trainer had loaded, compiled, and made one
 
 
+_UNORDERED = (Leg.IMAGE, Leg.DATA)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spent:
     """`over` is False for the leg that lasts."""
@@ -58,7 +61,7 @@ def start_of(attempt: Attempt, milestones: Milestones, now: dt.datetime) -> Star
     over = attempt.first_step_at is not None
     until = at
     if not over and attempt.ended_at is None:
-        lasting = next(leg for leg in Leg if leg not in reached and not _is_passed(leg, reached))
+        lasting = _lasting(reached, agent_runs=milestones.agent_at is not None)
         legs.append(Spent(leg=lasting, span_s=_between(at, now), over=False))
         until = max(at, now)
     return Start(
@@ -84,13 +87,14 @@ def _reached(attempt: Attempt, milestones: Milestones) -> dict[Leg, dt.datetime]
     return {leg: at for leg, at in times.items() if at is not None}
 
 
-def _is_passed(leg: Leg, reached: dict[Leg, dt.datetime]) -> bool:
-    """A later leg is over, so nobody waits for this one; but image and data come in any order."""
+def _lasting(reached: dict[Leg, dt.datetime], *, agent_runs: bool) -> Leg:
+    """The first that is not over: what lies before a leg that is over, is over itself; but image
+    and data come in any order, and an agent that runs has been fetched."""
     order = list(Leg)
-    later = order[order.index(leg) + 1 :]
-    if leg in (Leg.IMAGE, Leg.DATA):
-        later = order[order.index(Leg.WAIT) :]
-    return any(each in reached for each in later)
+    last = max((order.index(leg) for leg in reached if leg not in _UNORDERED), default=-1)
+    if agent_runs:
+        last = max(last, order.index(Leg.AGENT))
+    return next(leg for leg in order[last + 1 :] if leg not in reached)
 
 
 def _between(start: dt.datetime, end: dt.datetime) -> float:
