@@ -28,10 +28,8 @@ from spotrunner.agent.runs import Launch, Runs, State, Unanswered
 from spotrunner.agent.secrets import has_files
 from spotrunner.agent.who import hand_over, ids
 from spotrunner.agent.words import Sig
-from spotrunner.core.model import JobSpec
+from spotrunner.core.model import NO_IMAGE, JobSpec
 
-# The job's `image` for the machine's own Python.
-NO_IMAGE = "none"
 # How long an end that docker or systemd does not tell is waited for.
 GONE_S = 10.0
 _KILLED = 137

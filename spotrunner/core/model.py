@@ -117,6 +117,10 @@ def _limit(usd_micros: int | None, share: float | None, offer: Offer) -> int:
     return int(share * offer.dearest_usd_micros_hour)
 
 
+# The image of a job that runs without a container, on the machine's own Python.
+NO_IMAGE = "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What the user wants trained: the checked job file."""

@@ -30,11 +30,12 @@ from pydantic import (
 from spotrunner.core.amounts import as_written, to_usd_micros, usd_problem
 from spotrunner.core.catalogue import TYPES, closest_name, region_problem, type_problem
 from spotrunner.core.located import Problem
-from spotrunner.core.model import DataMode, DataSource, JobSpec, Market
+from spotrunner.core.model import NO_IMAGE, DataMode, DataSource, JobSpec, Market
 from spotrunner.core.names import NOBODY, name_problem
 from spotrunner.core.policy.named import policies
 from spotrunner.web import nights, pricing
 from spotrunner.web import saving as savings
+from spotrunner.web.container import root_problem
 from spotrunner.web.secrets import NamedSecrets, Secret, SecretFile, clash, refs
 
 # The last of TensorFlow's own images that finds a GPU (tensorflow issues 80538, 94593).
@@ -128,11 +129,8 @@ def _some(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _image(value: str) -> str:
-    if value.lower() == "none":
-        raise ValueError(
-            "training without a container (image: none) comes in a later version;"
-            f" name an image, such as {IMAGE}"
-        )
+    if value.lower() == NO_IMAGE:
+        return NO_IMAGE
     parts = _IMAGE.fullmatch(value)
     if parts is None:
         raise ValueError(f"expected a container image such as {IMAGE}, found {value!r}")
@@ -147,7 +145,7 @@ def _image(value: str) -> str:
 
 def image_problem(value: str) -> str | None:
     """Why this is no image of a container that a job may name; None if it is."""
-    if value.lower() == "none":
+    if value.lower() == NO_IMAGE:
         return f"expected a container image such as {IMAGE}, found {value!r}"
     try:
         _image(value)
@@ -322,6 +320,7 @@ class JobFile(_Part):
     budget: Budget | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = 0
     save_signal: StrictBool = True
+    as_root: StrictBool = False
     checkpoint: savings.CheckpointFile = savings.CheckpointFile()
     # None: by the trainer's own pace
     stall_after: savings.StallAfter | None = None
@@ -366,6 +365,13 @@ class JobFile(_Part):
         if (problem := clash(given, info.data.get("envs", {}))) is not None:
             raise ValueError(problem)
         return given
+
+    @field_validator("as_root")
+    @classmethod
+    def _is_contained(cls, as_root: bool, info: ValidationInfo) -> bool:
+        if (problem := root_problem(as_root, info.data.get("image"))) is not None:
+            raise ValueError(problem)
+        return as_root
 
     @field_validator("checkpoint")
     @classmethod
@@ -536,6 +542,7 @@ def to_spec(file: JobFile, workdir_sha256: str | None, now: dt.datetime) -> JobS
         budget_usd_micros=_micros(file.budget),
         retries=file.retries,
         handles_save_signal=file.save_signal,
+        as_root=file.as_root,
         disk_gib=file.resources.disk_gib,
         amis=tuple(file.amis.items()),
         policy=file.policy or (BY_DEADLINE if deadline_at else BY_DEFAULT),
