@@ -407,6 +407,18 @@ def test_whatever_ends_it_on_the_way_back_commits_what_the_trainer_saves(
     assert told.count(w.StartTrainer) == 0
 
 
+def test_an_agent_that_ends_before_it_knows_who_it_is_asks_again_first(told: Told) -> None:
+    """The notice is there, and the rest of IMDS stumbles."""
+    told.on(w.Started())
+    told.on(w.Undone(task=w.Identify(), why="IMDS: 503"))
+    assert w.Identify() in told.notice()
+    assert told.count(w.Farewell) == 0
+    said = told.on(w.Identified(launched_at=T0, has_trainer=True))
+    assert w.Adopt() in said
+    assert w.Signal(signal=w.Sig.STOP) in said
+    assert w.TakeHead() in said
+
+
 def test_a_gpu_that_is_gone_ends_the_trainer_that_is_there_with_a_commit(told: Told) -> None:
     told.finds_trainer()
     said = told.on(w.Unfit(why="g4dn.xlarge has no /dev/nvidia0"))

@@ -61,7 +61,7 @@ TRAINERS = (
         "agent/descent.py",
         "        if self.identify_by is not None:\n",
         "        if self.identify_by is not None and self.logs_due:\n",
-        "agent/test_machine_trainer.py::test_whatever_ends_it_on_the_way_back_commits_what_the_trainer_saves",
+        "agent/test_machine_trainer.py::test_an_agent_that_ends_before_it_knows_who_it_is_asks_again_first",
     ),
     Mutant(
         "a trainer that lives is started over",
