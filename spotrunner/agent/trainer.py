@@ -209,6 +209,8 @@ class Trainer:
         with_secrets = has_files(spec.secrets)
         return {
             "PYTHONUNBUFFERED": "1",
+            # The SIGABRT that a stalled trainer gets prints the stacks of all its threads.
+            "PYTHONFAULTHANDLER": "1",
             **({} if spec.as_root else self._home()),
             **envs,
             "PYTHONPATH": ":".join(paths),
