@@ -37,6 +37,7 @@ from spotrunner.adapters.receipts import ObjectReceipts
 from spotrunner.adapters.store.sqlite import open_store
 from spotrunner.app import archive, logs
 from spotrunner.app.installation import claim
+from spotrunner.app.shelf import shelve
 from spotrunner.core.alert import Alert, AlertKind
 from spotrunner.core.catalogue import TYPES, USABLE, Architecture
 from spotrunner.core.model import AlertRules
@@ -56,7 +57,7 @@ from spotrunner.daemon.recover import recover
 from spotrunner.daemon.request import AgentArchive, RequestMaker
 from spotrunner.daemon.settings import Settings, read_settings
 from spotrunner.daemon.tables import TablesInBackground
-from spotrunner.ports import Misconfigured, Objects, PreconditionFailed
+from spotrunner.ports import Misconfigured, Objects
 from spotrunner.web.app import Deps, create_app
 from spotrunner.web.prices import region_view, source_view
 
@@ -357,19 +358,8 @@ def _upload_archives(objects: Objects, settings: Settings) -> Mapping[Architectu
     are processes of this host: all of them have its CPU."""
     wanted = {TYPES[name].architecture for name in (*USABLE, *settings.types)}
     if settings.endpoint_url is None:
-        return {each: _upload_archive(objects, settings.state_dir, each) for each in wanted}
-    return dict.fromkeys(wanted, _upload_archive(objects, settings.state_dir, archive.here()))
-
-
-def _upload_archive(objects: Objects, state_dir: Path, architecture: Architecture) -> AgentArchive:
-    path = state_dir / f"agent-{architecture.value}.tar.gz"
-    sha256 = archive.build(path, architecture)
-    key = f"agent/{sha256}.tar.gz"
-    # Looked for first: S3 reads all of a body before it says that the key is there.
-    if not any(info.key == key for info in objects.list(key)):
-        with contextlib.suppress(PreconditionFailed):
-            objects.upload(path, key, if_absent=True)
-    return AgentArchive(key=key, sha256=sha256)
+        return {each: shelve(objects, settings.state_dir, each) for each in wanted}
+    return dict.fromkeys(wanted, shelve(objects, settings.state_dir, archive.here()))
 
 
 def _token(file: Path) -> str:

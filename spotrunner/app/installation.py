@@ -29,6 +29,15 @@ def claim(objects: Objects, store: Store) -> str:
     return found
 
 
+def known(objects: Objects) -> str:
+    """The id of the installation that keeps its things here. Raises Misconfigured where no daemon
+    has ever worked with the bucket, Unavailable."""
+    found = _in_bucket(objects)
+    if found is None:
+        raise Misconfigured("no daemon has worked with this bucket yet: start it once")
+    return found
+
+
 def _in_bucket(objects: Objects) -> str | None:
     try:
         body = objects.get(KEY).body

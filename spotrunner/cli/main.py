@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spotrunner.cli.bake import bake
 from spotrunner.cli.budget import budget
 from spotrunner.cli.cancel import cancel
 from spotrunner.cli.checkpoint import checkpoint
@@ -69,6 +70,7 @@ for _command in _PROGRAMS:
     app.command(rich_help_panel="Programs")(_command)
 app.add_typer(notify, name="notify", rich_help_panel="Programs")
 app.command(rich_help_panel="Break glass")(panic)
+app.add_typer(bake, name="bake", rich_help_panel="Programs")
 app.add_typer(lab, name="lab", rich_help_panel="Programs")
 
 

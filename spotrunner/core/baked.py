@@ -20,7 +20,9 @@ _TAG_ARCHITECTURE = "spotrunner:architecture"
 _TAG_AGENT = "spotrunner:agent"
 # EC2's limit for the value of a tag: a name that is longer cannot be remembered.
 VALUE_LENGTH = 256
-# An image of this name has been started from, and is not complete; EC2's words for its states.
+# The instance that an image is made on powers off so long after its start, whatever becomes of it.
+LONGEST_S = 3600
+# EC2's words for the states of an image: complete, and not yet.
 AVAILABLE, PENDING = "available", "pending"
 
 

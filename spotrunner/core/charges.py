@@ -59,6 +59,20 @@ _TRANSFER_USD_MICROS: Mapping[str, int] = {
 _DEAREST_TRANSFER_USD_MICROS = 147_000  # af-south-1
 
 
+# Snapshots, a GB and month, of what they hold. The same in most regions; where it is not listed it
+# counts as the dearest.
+_SNAPSHOT_USD_MICROS: Mapping[str, int] = dict.fromkeys(
+    ("us-east-1", "us-east-2", "us-west-2", "eu-west-1"), 50_000
+)
+_DEAREST_SNAPSHOT_USD_MICROS = 68_000
+
+
+def snapshot_usd_micros_month(region: str, used_bytes: int) -> int:
+    """Rounded up."""
+    price = _SNAPSHOT_USD_MICROS.get(region, _DEAREST_SNAPSHOT_USD_MICROS)
+    return -(-used_bytes * price // _GB)
+
+
 def extras_usd_micros_hour(region: str, disk_gib: int) -> int:
     """The disk and the public address of one instance, an hour; rounded up."""
     month = _DISK_USD_MICROS.get(region, _DEAREST_DISK_USD_MICROS) * disk_gib

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from spotrunner.core.baked import LONGEST_S as BAKE_S
 from spotrunner.core.charges import extras_usd_micros_hour
 from spotrunner.core.draft import Draft
-from spotrunner.core.ids import generation_of, job_of
+from spotrunner.core.ids import generation_of, is_bake, job_of
 from spotrunner.core.model import Attempt, EndReason, Instance, Job, Market, Offer, Pool
 from spotrunner.core.money import is_priced, seconds_between
 from spotrunner.core.states import AttemptState
@@ -31,13 +32,21 @@ def _is_orphan(draft: Draft, instance: Instance) -> bool:
     age_s = (draft.now - instance.launched_at).total_seconds()
     if instance.installation != draft.snapshot.installation:
         return False
-    if age_s < draft.limits.orphan_min_age_s:
+    if age_s < _left_alone_s(draft, instance):
         return False
     owner = draft.attempts.get(instance.attempt_id or "")
     if owner is None or not owner.state.live:
         return True
     # One attempt holds one instance; a second one with its tag is nobody's.
     return owner.instance_id not in (None, instance.id)
+
+
+def _left_alone_s(draft: Draft, instance: Instance) -> float:
+    """An image is made on a bake's instance while somebody watches; it ends itself in time, and
+    only one that does not is an orphan."""
+    if is_bake(instance.attempt_id):
+        return BAKE_S + draft.limits.orphan_stop_s
+    return draft.limits.orphan_min_age_s
 
 
 def _reap_one(draft: Draft, instance: Instance) -> None:

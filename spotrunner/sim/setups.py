@@ -13,6 +13,8 @@ from spotrunner.sim.values import LIGHT, Image, Manners, Region, Setup, TypeFact
 from spotrunner.sim.weather import Climate, capacity, spot_prices
 
 G4DN, G5, P3, T3 = "g4dn.xlarge", "g5.xlarge", "p3.2xlarge", "t3.micro"
+# Without a GPU, for what only needs a machine; in every zone, at a price that stands still.
+STEADY = "t3.large"
 
 
 def _gpu_type(name: str) -> TypeFacts:
@@ -31,6 +33,7 @@ def _gpu_type(name: str) -> TypeFacts:
 SOLD = (
     *(_gpu_type(name) for name in (G4DN, G5, P3)),
     TypeFacts(name=T3, vcpus=2, memory_mib=1024, family="Standard"),
+    TypeFacts(name=STEADY, vcpus=2, memory_mib=8192, family="Standard"),
 )
 
 # AWS's public on-demand prices, Linux, of July 2026: micro-dollars an hour.
@@ -47,6 +50,9 @@ ON_DEMAND_USD_MICROS: Mapping[tuple[str, str], int] = {
     ("us-east-1", T3): 10_400,
     ("us-west-2", T3): 10_400,
     ("eu-west-1", T3): 11_400,
+    ("us-east-1", STEADY): 83_200,
+    ("us-west-2", STEADY): 83_200,
+    ("eu-west-1", STEADY): 91_200,
 }
 
 _ZONES: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -119,8 +125,11 @@ def lab_setup(
         regions=regions,
         types=SOLD,
         on_demand_usd_micros=ON_DEMAND_USD_MICROS,
-        prices=spot_prices(dice, climates, begin, end),
-        capacity=open_pools,
+        prices={**spot_prices(dice, climates, begin, end), **_steady(regions, begin)},
+        capacity={
+            **open_pools,
+            **{pool: Steps([(start, True)]) for pool in _steady(regions, begin)},
+        },
         quotas=_quotas(regions),
         manners=manners,
         reclaims=reclaims,
@@ -145,6 +154,7 @@ def plain_setup(
             on_demand = ON_DEMAND_USD_MICROS[pool.region, kind]
             at_first = 150_000 if kind == G4DN else on_demand // 3
             prices[pool] = Steps([(long_ago, min(at_first + 10_000 * number, on_demand))])
+    prices |= _steady(chosen, long_ago)
     return Setup(
         start=start,
         regions=chosen,
@@ -155,6 +165,16 @@ def plain_setup(
         quotas=_quotas(chosen),
         manners=manners,
     )
+
+
+def _steady(regions: Iterable[Region], since: dt.datetime) -> dict[Pool, Steps[int]]:
+    return {
+        Pool(region=region.name, zone=zone.name, instance_type=STEADY): Steps(
+            [(since, ON_DEMAND_USD_MICROS[region.name, STEADY] * 2 // 5)]
+        )
+        for region in regions
+        for zone in region.zones
+    }
 
 
 def _region(name: str) -> Region:

@@ -100,6 +100,14 @@ def test_a_second_instance_of_an_attempt_is_terminated_at_once() -> None:
     assert terminated(snapshot) == ["i-second"]
 
 
+@pytest.mark.parametrize(("age_s", "is_orphan"), [(30, False), (3600, False), (3910, True)])
+def test_an_instance_that_an_image_is_made_on_is_an_orphan_when_it_has_not_ended_itself(
+    age_s: float, is_orphan: bool
+) -> None:
+    bench = a_stranger(age_s, now_s=5000, job_id=None, attempt_id="bake:7f3a")
+    assert bool(terminated(a_snapshot(5000, instances=[bench]))) is is_orphan
+
+
 # -- orphans of a job that we know -------------------------------------------------------------
 
 

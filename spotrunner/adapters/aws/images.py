@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spotrunner.adapters.aws.errors import by_meaning
 from spotrunner.adapters.aws.session import Aws
-from spotrunner.core.baked import BakedImage, Label, label_of, tags_of
+from spotrunner.core.baked import TAG_BAKE, BakedImage, Label, label_of, tags_of
 from spotrunner.core.catalogue import Architecture
 from spotrunner.core.ids import TAG_INSTALLATION
 from spotrunner.ports import Misconfigured, NotFound
@@ -30,6 +30,17 @@ class Base:
     root_device: str
     disk_gib: int
     architecture: Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """An instance that an image is made on. `alive` while it may still become one."""
+
+    id: str
+    region: str
+    label: Label
+    alive: bool
+    launched_at: dt.datetime
 
 
 class AwsImages:
@@ -54,6 +65,33 @@ class AwsImages:
         for image in _baked(region, found):
             return image
         raise NotFound(f"no image {image_id} of ours in {region}")
+
+    def benches(self, region: str, installation: str) -> tuple[Bench, ...]:
+        """Of this installation, as far as EC2 lists them already."""
+        ours: FilterTypeDef = {"Name": f"tag:{TAG_INSTALLATION}", "Values": [installation]}
+        by_bake: FilterTypeDef = {"Name": "tag-key", "Values": [TAG_BAKE]}
+        with by_meaning():
+            pages = self._aws.ec2(region).get_paginator("describe_instances")
+            found = [
+                instance
+                for page in pages.paginate(Filters=[ours, by_bake])
+                for reservation in page["Reservations"]
+                for instance in reservation["Instances"]
+            ]
+        benches = []
+        for instance in found:
+            label = label_of({tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())})
+            if label is not None:
+                benches.append(
+                    Bench(
+                        id=instance["InstanceId"],
+                        region=region,
+                        label=label,
+                        alive=instance["State"]["Name"] in ("pending", "running"),
+                        launched_at=instance["LaunchTime"],
+                    )
+                )
+        return tuple(benches)
 
     def base(self, region: str, image_id: str) -> Base:
         """Raises Misconfigured for one that cannot be added to."""
