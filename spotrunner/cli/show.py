@@ -48,7 +48,7 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "run", job["run"].strip()
     yield "data", ", ".join(_data(data) for data in job["data"])
     yield "envs", ", ".join(job["envs"])
-    yield "secrets", ", ".join(f"{it['name']} from {it['source']}" for it in job["secrets"])
+    yield "secrets", ", ".join(_secret(secret) for secret in job["secrets"])
     yield "step", _progress(job)
     yield "metrics", _metrics(answer["report"])
     yield "checkpoint", show_instance.checkpoint(answer)
@@ -74,6 +74,13 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
 def _data(data: Json) -> str:
     mounted = ", mounted" if data["mode"] == "mount" else ""
     return f"{data['source']} as {data['target']}{mounted}"
+
+
+def _secret(secret: Json) -> str:
+    """Where it is. Whoever sent one with the job knows where it came from."""
+    if secret["source"].startswith("object:"):
+        return f"{secret['name']} sent with the job"
+    return f"{secret['name']} from {secret['source']}"
 
 
 def _progress(job: Json) -> str | None:
