@@ -16,7 +16,8 @@ from botocore import xform_name
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = [ROOT / "spotrunner" / "adapters" / name for name in ("aws", "notify")]
-SERVICES = ("ec2", "pricing", "s3", "secretsmanager", "sns", "ssm")
+# ECR is first: it has images too, and the operations of EC2 that are called so count.
+SERVICES = ("ecr", "ec2", "pricing", "s3", "secretsmanager", "sns", "ssm")
 
 # Where IAM's name of an action is not the API's.
 RENAMED = {
@@ -32,7 +33,7 @@ RENAMED = {
 BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "iam:PassRole"}
 
 # What only some installations need lies in a policy of its own.
-EXTRA = {"sns:Publish", "secretsmanager:GetSecretValue"}
+EXTRA = {"ecr:GetAuthorizationToken", "sns:Publish", "secretsmanager:GetSecretValue"}
 
 HOME = "arn:aws:s3:::my-bucket"
 
@@ -105,6 +106,7 @@ def test_the_calls_of_the_adapters_are_found() -> None:
         "ec2:GetSpotPlacementScores",
         "ec2:RunInstances",
         "ec2:TerminateInstances",
+        "ecr:GetAuthorizationToken",
         "pricing:GetProducts",
         "s3:AbortMultipartUpload",
         "s3:CompleteMultipartUpload",
@@ -163,6 +165,15 @@ def test_secrets_of_jobs_are_a_policy_of_their_own_for_the_agents(
     others = resource.replace("spotrunner/", "payroll/")
     assert not allows(policies()["secrets"], action, others)
     assert not any(allows(policies()[name], action, resource) for name in ("agent", "control"))
+
+
+def test_pulling_from_a_registry_of_the_account_is_a_policy_of_its_own() -> None:
+    registry, repository = policies()["registry"], "repository/team/model"
+    assert allows(registry, "ecr:GetAuthorizationToken")
+    for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+        assert allows(registry, action, f"arn:aws:ecr:eu-west-1:111122223333:{repository}")
+        assert not allows(registry, action, f"arn:aws:ecr:eu-west-1:999999999999:{repository}")
+    assert not allows(registry, "ecr:PutImage")
 
 
 def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
