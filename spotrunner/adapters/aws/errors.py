@@ -199,6 +199,11 @@ _CALLS: Mapping[str, type[PortError]] = {
     "304": NotModified,
     # The parts are gone: our own completion may have eaten them before its answer was lost.
     "NoSuchUpload": Unavailable,
+    # What arrived is not what was sent, or not all of it: sent again it may be.
+    "InvalidPart": Unavailable,
+    "BadDigest": Unavailable,
+    "IncompleteBody": Unavailable,
+    "XAmzContentSHA256Mismatch": Unavailable,
     "RequestTimeout": Unavailable,
     "InternalError": Unavailable,
     "InternalFailure": Unavailable,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
+import io
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +83,9 @@ class Uploads:
     def _send_whole(self, source: _Source, key: str, condition: dict[str, Any]) -> None:
         with self._slots, as_write(key), by_meaning():
             body = source.read(self._part_bytes)
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **condition)
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=io.BytesIO(body), **condition
+            )
 
     def _send_parts(self, source: _Source, size: int, key: str, condition: dict[str, Any]) -> None:
         target: Any = {"Bucket": self._bucket, "Key": key}
@@ -142,9 +145,10 @@ class Uploads:
             raise
 
     def _send_once(self, target: dict[str, Any], number: int, body: bytes) -> CompletedPartTypeDef:
+        # As a file: bytes would be copied once more, and a time-out would be one for all of them.
         with as_write(target["Key"]), by_meaning():
             answer = self._client.upload_part(
-                **target, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32"
+                **target, PartNumber=number, Body=io.BytesIO(body), ChecksumAlgorithm="CRC32"
             )
         part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumCRC32" in answer:
