@@ -12,7 +12,7 @@ from spotrunner.core.model import Attempt
 from spotrunner.core.states import AttemptState
 from tests.build import EXTRAS, SPOT, an_attempt, at, at_or_none
 
-WAY = {
+WAY: dict[str, Any] = {
     "booted": 31,
     "agent": 36,
     "image": 156,
@@ -22,9 +22,9 @@ WAY = {
 }
 
 
-def milestones(baked: bool = False, **reached: float) -> Milestones:
-    times = {f"{name}_at": at_or_none(s) for name, s in reached.items()}
-    return Milestones(**times, baked=baked)  # type: ignore[arg-type]
+def milestones(baked: bool = False, **reached: Any) -> Milestones:
+    times: dict[str, Any] = {f"{name}_at": at_or_none(s) for name, s in reached.items()}
+    return Milestones(**times, baked=baked)
 
 
 def an_attempt_(first_step_s: float | None = None, **changes: Any) -> Attempt:
