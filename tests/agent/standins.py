@@ -41,6 +41,19 @@ sys.exit(main(str(here / "lab"), verb, *arguments))
 """
 
 
+_SYSTEMD = """\
+#!{python} -IS
+import pathlib, sys
+
+here = pathlib.Path(__file__).parent
+with (here / "calls").open("a") as calls:
+    calls.write(pathlib.Path(__file__).name + " " + " ".join(sys.argv[1:]) + "\\n")
+sys.path.insert(0, {package_root!r})
+from spotrunner.lab.shims.{module} import main
+sys.exit(main(str(here / "lab"), *sys.argv[1:]))
+"""
+
+
 def make(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
     """Put the stand-ins into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +70,16 @@ def make(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
     )
     machine.write()
     _write(folder / "docker", _DOCKER.format(python=sys.executable, package_root=PACKAGE_ROOT))
+    return folder
+
+
+def make_systemd(folder: Path) -> Path:
+    """As `make`, with the lab's own systemd."""
+    make(folder)
+    for name in ("systemctl", "systemd-run"):
+        module = name.replace("-", "_")
+        text = _SYSTEMD.format(python=sys.executable, package_root=PACKAGE_ROOT, module=module)
+        _write(folder / name, text)
     return folder
 
 
