@@ -18,7 +18,8 @@ _FILE = "machine.json"
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """`control_url` is where the instance's own hypervisor listens; `package_root` is the folder
-    that our package is imported from."""
+    that our package is imported from. An isolated instance has users of its own: elsewhere they
+    would be those of the machine that the lab runs on, and could not enter its folder."""
 
     lab: Path
     instance_id: str
@@ -26,6 +27,7 @@ class Machine:
     control_url: str
     python: str
     package_root: str
+    isolated: bool = False
 
     @classmethod
     def read(cls, lab: str) -> Machine:

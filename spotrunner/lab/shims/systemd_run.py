@@ -135,6 +135,8 @@ def _spec(options: Sequence[tuple[str, str]], command: list[str]) -> dict[str, A
         "restart_s": span_s(properties.get("RestartSec", "100ms")),
         "limited": span_s(properties.get("StartLimitIntervalSec", "10")) > 0,
         "stop_s": span_s(properties.get("TimeoutStopSec", "90")),
+        "uid": int(single["--uid"]) if "--uid" in single else None,
+        "gid": int(single["--gid"]) if "--gid" in single else None,
         "console": "console" in properties.get("StandardOutput", "journal"),
     }
 

@@ -77,6 +77,7 @@ class Runner:
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
+                    **self._user(),
                 )
             except OSError as error:
                 out.write(f"{self._unit.name}: {error}\n".encode())
@@ -85,6 +86,12 @@ class Runner:
         code = self._follow(child)
         kill_until_none(lambda: marked(UNIT_MARK, lambda value: value == self._mark))
         return code
+
+    def _user(self) -> dict[str, Any]:
+        """For subprocess: as whom the command runs."""
+        if not self._machine.isolated or self._spec["uid"] is None:
+            return {}
+        return {"user": self._spec["uid"], "group": self._spec["gid"], "extra_groups": []}
 
     def _follow(self, child: subprocess.Popen[bytes]) -> int:
         told_at: float | None = None
