@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from spotrunner.adapters import codec
+from spotrunner.core.diagnosis import Diagnosis
+from spotrunner.core.milestones import Milestones
 from spotrunner.core.model import (
     Attempt,
+    DataMode,
     DataSource,
     EndReason,
     Job,
@@ -25,6 +28,8 @@ from spotrunner.core.model import (
     TakeOver,
     Verb,
 )
+from spotrunner.core.saving import Saving
+from spotrunner.core.secret_ref import SecretForm, SecretRef
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.core.windows import Window
 from spotrunner.ports import Changes, Store
@@ -38,7 +43,15 @@ SPEC = JobSpec(
     regions=("us-east-1", "eu-west-1"),
     setup="pip install -r requirements.txt",
     workdir_sha256="5f" * 32,
-    data=(DataSource(source="s3://sets/d/", target="d", bytes=5 * 10**9, region="eu-west-1"),),
+    data=(
+        DataSource(
+            source="s3://sets/d/",
+            target="d",
+            mode=DataMode.MOUNT,
+            bytes=5 * 10**9,
+            region="eu-west-1",
+        ),
+    ),
     envs=(("SEED", "7"),),
     market=Market.ON_DEMAND,
     budget_usd_micros=12_000_000,
@@ -67,6 +80,10 @@ SPEC = JobSpec(
     unattended_s=4 * 3600,
     tz="Asia/Shanghai",
     alerts=("me", "ops"),
+    secrets=(SecretRef(name="TOKEN", source="ssm:/team/token", form=SecretForm.FILE),),
+    saving=Saving(auto=True, every_s=600, keep_last=5, keep_every_steps=1000),
+    stall_after_s=1800,
+    as_root=True,
 )
 
 ATTEMPT = Attempt(
@@ -117,6 +134,7 @@ ATTEMPT = Attempt(
         paid_until=at(1800),
         why="the price",
         take_over=TakeOver(attempt="digits-aaaa.1", by=at(60)),
+        save_every_s=380,
     ),
     order_posted_n=4,
     ending=EndReason.PAUSED,
@@ -127,6 +145,22 @@ ATTEMPT = Attempt(
     cost_usd_micros=116_000,
     free=True,
     estimated=True,
+    milestones=Milestones(
+        agent_at=at(40),
+        image_at=at(60),
+        data_at=at(90),
+        head_at=at(95),
+        restored_at=at(100),
+        baked=True,
+    ),
+    image_digest="sha256:" + "ab" * 32,
+    diagnosis=Diagnosis(
+        what="the GPU's memory was not enough",
+        why="the batch is too large",
+        change="halve it",
+    ),
+    stalled_at=at(700),
+    restarts=1,
 )
 
 
