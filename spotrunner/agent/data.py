@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.rclone import PARTIAL_SUFFIX, DiskFull, Moved, Place, Rclone
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataMode, DataSource, JobSpec
-from spotrunner.ports import Buckets, Misconfigured
+from spotrunner.ports import Buckets, GaveWay, Misconfigured
 
 # Left free on the disk that takes the data: docker, checkpoints and logs live there too.
 MARGIN_BYTES = 1 << 30
@@ -115,3 +115,22 @@ def _tidied(folder: Path) -> int:
             else:
                 total += path.stat().st_size
     return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploads:
+    """Many small outputs at once, into the home bucket. Implements outputs.Bulk."""
+
+    rclone: Rclone
+    bucket: str
+    region: str
+
+    def __call__(
+        self, folder: Path, names: Sequence[str], prefix: str, may_go_on: Callable[[], bool]
+    ) -> None:
+        def told(_: Moved) -> None:
+            if not may_go_on():
+                raise GaveWay("something more urgent has to go up")
+
+        place = Place(bucket=self.bucket, prefix=prefix, region=self.region)
+        self.rclone.up(folder, names, place, told)

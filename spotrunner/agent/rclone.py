@@ -39,6 +39,8 @@ _COPY = (
     # A large buffer for each would be memory without use: the disk and the network have their own.
     *("--buffer-size", "0", "--multi-thread-streams", str(PARTS)),
     *("--multi-thread-cutoff", "64M", "--partial-suffix", PARTIAL_SUFFIX),
+    # The space that a file has been given ahead would count as taken and as still missing.
+    "--local-no-preallocate",
     *("--stats-log-level", "NOTICE", "--retries", "3"),
 )
 
@@ -97,7 +99,13 @@ class Rclone:
         options = ("--size-only", "--use-server-modtime")
         return self._copy(place, [*options, place.path, str(folder)], told)
 
-    def up(self, folder: Path, names: Sequence[str], place: Place) -> None:
+    def up(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        place: Place,
+        told: Callable[[Moved], None] = lambda _: None,
+    ) -> None:
         """Copy these files of `folder`, whatever is there. Raises as `down`."""
         listed = self.pid_file.with_suffix(".names")
         listed.write_text("".join(f"{name}\n" for name in names))
@@ -108,7 +116,7 @@ class Rclone:
             *("--s3-chunk-size", "16M"),
         ]
         try:
-            self._copy(place, [*options, str(folder), place.path], lambda _: None)
+            self._copy(place, [*options, str(folder), place.path], told)
         finally:
             listed.unlink(missing_ok=True)
 
@@ -237,8 +245,8 @@ def meaning(place: Place, errors: Sequence[str]) -> Exception:
     if _FORBIDDEN.search(said):
         return Misconfigured(
             f"{place.name}: the instance's role is not allowed to: grant it s3:ListBucket on the"
-            " bucket and s3:GetObject on the prefix (and kms:Decrypt on the bucket's own key, if it"
-            f" has one): {last}"
+            " bucket and s3:GetObject on the prefix, for outputs s3:PutObject (and the bucket's own"
+            f" key, if it has one): {last}"
         )
     if _NO_BUCKET.search(said):
         return Misconfigured(f"{place.name}: there is no bucket {place.bucket}: check its name")

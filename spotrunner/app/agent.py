@@ -32,7 +32,7 @@ from spotrunner.agent.carry import Carried
 from spotrunner.agent.checkpoints import Checkpoints
 from spotrunner.agent.clock_check import ClockCheck
 from spotrunner.agent.courier import Courier
-from spotrunner.agent.data import DataSets
+from spotrunner.agent.data import DataSets, Uploads
 from spotrunner.agent.deeds import Deeds
 from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders, Keys
@@ -140,6 +140,12 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
     generation = generation_of(settings.attempt) or 0
     keys = Keys(job_id=settings.job, attempt=settings.attempt, generation=generation)
     carried = Carried()
+    rclone = Rclone(
+        binary=RCLONE,
+        pid_file=folders.root / "rclone.pid",
+        endpoint_url=settings.endpoint_url,
+        environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint},
+    )
     outputs = Outputs(
         objects=objects,
         heads=heads,
@@ -147,6 +153,7 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
         keys=keys,
         nonce=lambda: secrets.token_hex(4),
         carried=carried,
+        bulk=Uploads(rclone=rclone, bucket=settings.bucket, region=settings.region),
     )
     return Deeds(
         imds=imds,
@@ -158,7 +165,13 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
             decode_spec=lambda body: codec.from_json(JobSpec, body),
             carried=carried,
         ),
-        data=_data_sets(settings, folders, buckets, endpoint, inbox),
+        data=DataSets(
+            buckets=buckets,
+            folders=folders,
+            rclone=rclone,
+            mounts=Mounts(attempt=settings.attempt, folders=folders, rclone=rclone),
+            told=lambda copying: inbox.put(Copied(copying=copying)),
+        ),
         checkpoints=Checkpoints(
             objects=objects,
             heads=heads,
@@ -221,24 +234,6 @@ def _booted_at(root: str, clock: Clock) -> dt.datetime | None:
         return None
     age_s = time.time() - written_s  # noqa: TID251 -- the clock of the file
     return clock.now() - dt.timedelta(seconds=max(0.0, age_s))
-
-
-def _data_sets(
-    settings: AgentSettings, folders: Folders, buckets: S3Buckets, imds_url: str, inbox: Inbox
-) -> DataSets:
-    rclone = Rclone(
-        binary=RCLONE,
-        pid_file=folders.root / "rclone.pid",
-        endpoint_url=settings.endpoint_url,
-        environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_url},
-    )
-    return DataSets(
-        buckets=buckets,
-        folders=folders,
-        rclone=rclone,
-        mounts=Mounts(attempt=settings.attempt, folders=folders, rclone=rclone),
-        told=lambda copying: inbox.put(Copied(copying=copying)),
-    )
 
 
 def _own_disk(root: str, attempt: str) -> Path | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spotrunner.agent.data import DataSets
+from spotrunner.agent.data import DataSets, Uploads
 from spotrunner.agent.folders import Folders, files_below
 from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.rclone import (
@@ -26,7 +26,7 @@ from spotrunner.agent.rclone import (
 )
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataSource
-from spotrunner.ports import Misconfigured, Unavailable
+from spotrunner.ports import GaveWay, Misconfigured, Unavailable
 from tests.agent.rclone_binary import rclone_binary
 from tests.agent.s3_server import KEYS, RESET, S3Server
 from tests.agent.world import Bucket, a_spec
@@ -358,6 +358,17 @@ def test_many_files_go_up_at_once_and_need_no_second_look(s3: S3Server, disk: Di
     assert sorted(it["Key"] for it in kept) == sorted(place.prefix + name for name in names)
     assert set(s3.asked("PUT").values()) == {1}
     assert s3.asked("HEAD") == s3.asked("GET") == {}
+
+
+def test_an_upload_gives_way_to_what_is_more_urgent(s3: S3Server, disk: Disk) -> None:
+    s3.put("home", {})
+    waits = threading.Event()
+    s3.before = lambda method, path: _hold(waits) if method == "PUT" else None
+    (disk.folders.outputs / "a.bin").write_bytes(b"a")
+    uploads = Uploads(rclone=disk.data.rclone, bucket="home", region="us-east-1")
+    with pytest.raises(GaveWay):
+        uploads(disk.folders.outputs, ["a.bin"], "jobs/d/outputs/1/", lambda: False)
+    waits.set()
 
 
 # -- what rclone says --------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from spotrunner.agent.outputs import Outputs
+from spotrunner.agent.outputs import MANY, SMALL_BYTES, Outputs
 from spotrunner.ports import GaveWay, PreconditionFailed, Unavailable
 from tests.agent.told import JOB
 from tests.agent.world import Bucket
@@ -154,6 +156,69 @@ def test_it_gives_way(bucket: Bucket, outputs: Outputs) -> None:
         outputs.send_changed(lambda: next(asked))
     outputs.send_changed(lambda: False)
     assert bucket.listed(FOLDER) == []
+
+
+class Bulk:
+    """Uploads to the bucket, and does something of the trainer's before or after."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.calls: list[int] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __call__(
+        self, folder: Path, names: Sequence[str], prefix: str, may_go_on: Callable[[], bool]
+    ) -> None:
+        self.calls.append(len(names))
+        for name in names:
+            self.bucket.objects.upload(folder / name, prefix + name, may_go_on=may_go_on)
+        self.meanwhile()
+
+
+def many(outputs: Outputs) -> None:
+    for n in range(MANY):
+        write(outputs.folders.outputs / "samples" / f"{n}.txt", f"sample {n}")
+    write(outputs.folders.outputs / "model", "m" * (SMALL_BYTES + 1))
+    write(outputs.folders.progress, "{}\n")
+
+
+def test_many_small_outputs_go_up_in_one_go(bucket: Bucket, outputs: Outputs) -> None:
+    bulk = Bulk(bucket)
+    outputs = dataclasses.replace(outputs, bulk=bulk)
+    many(outputs)
+    outputs.send_changed()
+    assert bulk.calls == [MANY], "neither the large file nor the log"
+    outputs.finish(10)
+    assert bulk.calls == [MANY], "nothing has changed"
+    manifest, _ = bucket.heads.read_manifest(FOLDER)
+    digests = {file.name: file.sha256 for file in manifest.files}
+    assert len(digests) == MANY + 2
+    assert digests["samples/7.txt"] == hashlib.sha256(b"sample 7").hexdigest()
+    assert outputs.carried.bytes == sum(file.bytes for file in manifest.files)
+
+
+def test_one_of_many_that_changes_on_the_way_is_sent_again(
+    bucket: Bucket, outputs: Outputs
+) -> None:
+    bulk = Bulk(bucket)
+    outputs = dataclasses.replace(outputs, bulk=bulk)
+    many(outputs)
+    changing = outputs.folders.outputs / "samples" / "3.txt"
+    bulk.meanwhile = lambda: write(changing, "another")
+    outputs.send_changed()
+    outputs.finish(10)
+    manifest, _ = bucket.heads.read_manifest(FOLDER)
+    digests = {file.name: file.sha256 for file in manifest.files}
+    assert digests["samples/3.txt"] == hashlib.sha256(b"another").hexdigest()
+    assert bucket.objects.get(f"{FOLDER}samples/3.txt").body == b"another"
+
+
+def test_many_give_way_too(bucket: Bucket, outputs: Outputs) -> None:
+    many(outputs)
+    with pytest.raises(GaveWay):
+        outputs.send_changed(iter([True] * 5 + [False] * 999).__next__)
+    outputs.send_changed()
+    assert len(bucket.listed(FOLDER)) == MANY + 2
 
 
 def test_a_new_start_begins_without_outputs(bucket: Bucket, outputs: Outputs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,7 +138,14 @@ class Bucket:
             keys=keys_of(generation),
             nonce=nonces("n"),
             carried=carried or Carried(),
+            bulk=self._upload_each,
         )
+
+    def _upload_each(
+        self, folder: Path, names: Sequence[str], prefix: str, may_go_on: Callable[[], bool]
+    ) -> None:
+        for name in names:
+            self.objects.upload(folder / name, prefix + name, may_go_on=may_go_on)
 
     def retention(self, generation: int) -> Retention:
         return Retention(
