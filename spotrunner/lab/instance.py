@@ -39,6 +39,7 @@ _TOOLS: Mapping[str, tuple[str, ...]] = {
 _SHARED_TOOLS: Mapping[str, tuple[str, ...]] = {
     "docker": ("shims.docker",),
     "iptables": ("shims.iptables",),
+    "ip6tables": ("shims.iptables",),
 }
 _END_TIMEOUT_S = 10.0
 
@@ -177,6 +178,7 @@ class LocalInstance:
             control_url=f"{imds_url}/lab",
             python=sys.executable,
             package_root=PACKAGE_ROOT,
+            isolated=self._cell is not None,
         )
         machine.write()
         tools = _TOOLS if self._cell is not None else {**_TOOLS, **_SHARED_TOOLS}

@@ -30,9 +30,10 @@ class Ground:
     stage: Stage
     registry: Registry
 
-    def submit(self, **envs: str) -> Followed:
-        """The counter, with the registry's image."""
-        text = (PAYLOAD / "job.yaml").read_text().replace("${IMAGE}", self.registry.image)
+    def submit(self, image: str | None = None, **envs: str) -> Followed:
+        """The counter, by default with the registry's image."""
+        image = image or self.registry.image
+        text = (PAYLOAD / "job.yaml").read_text().replace("${IMAGE}", image)
         file = self.stage.payload / "job.yaml"
         file.write_text(text)
         return Followed(self.stage, file, **envs)

@@ -5,7 +5,9 @@ Each instance has a network of its own with its metadata service at 169.254.169.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +25,12 @@ NOTICE_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def ground(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with isolated(tmp_path_factory.mktemp("ground"), registry) as made:
-        yield made
+def ground(registry: Registry) -> Iterator[Ground]:
+    # Without an image a trainer is a user of this machine, who must be able to go there.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with isolated(Path(folder), registry) as made:
+            yield made
 
 
 def finished(job: Followed) -> Any:
@@ -50,7 +55,7 @@ def test_a_notice_is_a_save_in_time(ground: Ground) -> None:
     result = finished(job)
     first, second = (attempt["id"] for attempt in job.attempts)
     assert [start[0] for start in result["starts"]] == [first, second]
-    (saved, stopped) = result["signals"]
+    saved, *_, stopped = result["signals"]
     assert saved[0] == "SIGUSR1", "through docker and the shell, to the Python before a pipe"
     assert (stopped[0], stopped[1]) == ("SIGTERM", result["starts"][1][1]), "no step was lost"
 
@@ -78,4 +83,33 @@ def test_a_sudden_death_costs_what_was_not_saved(ground: Ground) -> None:
     (_, went_on_from) = result["starts"][1]
     assert went_on_from >= 50
     assert went_on_from % 50 == 0
-    assert result["signals"] == []
+
+
+def test_a_killed_agent_finds_its_trainer_where_it_was(ground: Ground) -> None:
+    job = ground.submit()
+    until(lambda: job.trains(1) and job.made(1) > 20, BOOT_S)
+    (attempt,) = job.attempts
+    ground.kill(attempt["instance_id"], "spotrunner.app.agent")
+    until(lambda: job.made(1) > 150, TRAIN_S)
+    result = finished(job)
+    assert result["starts"] == [[attempt["id"], 0]], "it never stopped"
+    assert len(job.attempts) == 1
+
+
+def test_a_killed_docker_daemon_costs_no_work(ground: Ground) -> None:
+    """When it is back it ends the containers that it finds, as it does on EC2."""
+    job = ground.submit(SAVE_EVERY="50")
+    until(lambda: job.trains(1) and job.head().step >= 50, BOOT_S)
+    ground.kill(job.attempts[0]["instance_id"], "dockerd --data-root")
+    result = finished(job)
+    (stopped,) = result["signals"]
+    (_, went_on_from) = result["starts"][1]
+    assert stopped == ["SIGTERM", went_on_from], "it saved, and that was committed"
+    assert [each["end_reason"] for each in job.attempts] == ["fault", "done"]
+
+
+def test_without_an_image_the_role_is_out_of_reach_too(ground: Ground) -> None:
+    """By the instance's own firewall, since there is no second hop."""
+    job = ground.submit("none", STEPS="5")
+    seen = finished(job)["seen"]
+    assert (seen["uid"], seen["role_token"]) == (10001, "no answer")
