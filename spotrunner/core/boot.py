@@ -363,7 +363,8 @@ report() {
     "$python" -c '
 import sys, urllib.request
 url, text = sys.argv[1:]
-request = urllib.request.Request(url, method="PUT", data=text.encode())
+form = {"Content-Type": "application/json"}
+request = urllib.request.Request(url, method="PUT", data=text.encode(), headers=form)
 urllib.request.urlopen(request, timeout=30).close()
 ' "$report_url" "$1" && return
     sleep 3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from spotrunner.lab.disks import ImageDisks
 from spotrunner.lab.instance import Host, LocalInstance
 from spotrunner.lab.isolation import Isolation
 from spotrunner.lab.keys import RoleKeys
@@ -31,7 +32,15 @@ class Hypervisor:
         keys: RoleKeys,
         isolation: Isolation | None = None,
     ) -> None:
-        self._host = Host(lab_id=lab_id, folder=folder, world=world, keys=keys, isolation=isolation)
+        self.disks = ImageDisks(folder)
+        self._host = Host(
+            lab_id=lab_id,
+            folder=folder,
+            world=world,
+            keys=keys,
+            disks=self.disks,
+            isolation=isolation,
+        )
         self._world = world
         self._instances: dict[str, LocalInstance] = {}
         self._closing = threading.Event()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import spotrunner
+from spotrunner.lab.disks import ImageDisks
 from spotrunner.lab.imds import Imds
 from spotrunner.lab.isolation import SYSTEM_PATH, Cell, Isolation
 from spotrunner.lab.keys import RoleKeys
@@ -53,6 +54,7 @@ class Host:
     folder: Path
     world: LockedWorld
     keys: RoleKeys
+    disks: ImageDisks
     isolation: Isolation | None = None
 
 
@@ -88,6 +90,7 @@ class LocalInstance:
         )
         self._imds.start()
         self._make_disk(self._imds.url)
+        self._host.disks.restore(request.image_id, self.root)
         script = self.root / "var/lib/cloud/instance/user-data.txt"
         is_script = view.user_data.startswith("#!")
         script.write_text(view.user_data if is_script else "echo 'the user-data is no script'\n")

@@ -70,6 +70,7 @@ class Lab:
             keys=self.keys,
             gate=self.gate,
             console=self.hypervisor.console,
+            disks=self.hypervisor.disks,
             awkwardness=Awkwardness(),
             seed=options.seed,
             control=ControlApp(self),

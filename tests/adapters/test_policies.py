@@ -30,10 +30,18 @@ RENAMED = {
     "s3:CompleteMultipartUpload": "s3:PutObject",
 }
 # What calls bring along: a download asks for the size first, a launch tags and passes a role.
-BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "iam:PassRole"}
+BROUGHT_ALONG = {"s3:HeadObject", "ec2:CreateTags", "ec2:DeleteSnapshot", "iam:PassRole"}
 
 # What only some installations need lies in a policy of its own.
 EXTRA = {"ecr:GetAuthorizationToken", "sns:Publish", "secretsmanager:GetSecretValue"}
+BAKING = {
+    "ec2:CopyImage",
+    "ec2:CreateImage",
+    "ec2:DeleteSnapshot",
+    "ec2:DeregisterImage",
+    "ec2:DescribeSnapshots",
+    "ec2:GetConsoleOutput",
+}
 
 HOME = "arn:aws:s3:::my-bucket"
 
@@ -94,15 +102,20 @@ def listed(value: str | list[str]) -> list[str]:
 def test_the_calls_of_the_adapters_are_found() -> None:
     assert called() == {
         "ec2:CancelSpotInstanceRequests",
+        "ec2:CopyImage",
+        "ec2:CreateImage",
+        "ec2:DeregisterImage",
         "ec2:DescribeAvailabilityZones",
         "ec2:DescribeImages",
         "ec2:DescribeInstanceTypeOfferings",
         "ec2:DescribeInstances",
         "ec2:DescribeRegions",
         "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSnapshots",
         "ec2:DescribeSpotInstanceRequests",
         "ec2:DescribeSpotPriceHistory",
         "ec2:DescribeSubnets",
+        "ec2:GetConsoleOutput",
         "ec2:GetSpotPlacementScores",
         "ec2:RunInstances",
         "ec2:TerminateInstances",
@@ -125,7 +138,7 @@ def test_the_calls_of_the_adapters_are_found() -> None:
 
 def test_the_control_host_may_do_what_the_adapters_call() -> None:
     control = policies()["control"]
-    assert {action for action in needed() if not allows(control, action)} == EXTRA
+    assert {action for action in needed() if not allows(control, action)} == EXTRA | BAKING
 
 
 @pytest.mark.parametrize(
@@ -174,6 +187,14 @@ def test_pulling_from_a_registry_of_the_account_is_a_policy_of_its_own() -> None
         assert allows(registry, action, f"arn:aws:ecr:eu-west-1:111122223333:{repository}")
         assert not allows(registry, action, f"arn:aws:ecr:eu-west-1:999999999999:{repository}")
     assert not allows(registry, "ecr:PutImage")
+
+
+def test_baking_is_a_policy_of_its_own_and_bound_to_the_tag() -> None:
+    statements = policies()["bake"]["Statement"]
+    actions = {action for each in statements for action in listed(each["Action"])}
+    assert actions == BAKING | {"ec2:CreateTags"}
+    free = [each["Sid"] for each in statements if "Condition" not in each]
+    assert free == ["CopyThem", "SeeWhatTheyHold"]
 
 
 def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
