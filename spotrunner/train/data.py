@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from spotrunner.train.times import EVERY
 
 # (x, y, seed) -> (x, y) of one batch; seed is int64 of shape (2,), for tf.random.stateless_*
 Augment = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -61,11 +64,34 @@ class StepKeyed:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
         return self.augment(x, y, seed)
 
-    def batches(self, first: int, last: int) -> Any:
-        """A tf.data.Dataset of the batches of the steps `first` to `last` - 1."""
+    def batches(self, first: int, last: int, made: Callable[[int], None] | None = None) -> Any:
+        """A tf.data.Dataset of the batches of the steps `first` to `last` - 1. `made` is told when
+        one of them is ready: of one in EVERY, in the threads that make them."""
+        batch = self.batch if made is None else self._noted(made)
         steps = tf.data.Dataset.range(first, last)
-        made = steps.map(self.batch, num_parallel_calls=PREFETCH_BATCHES, deterministic=True)
-        return steady(made.prefetch(PREFETCH_BATCHES))
+        ready = steps.map(batch, num_parallel_calls=PREFETCH_BATCHES, deterministic=True)
+        return steady(ready.prefetch(PREFETCH_BATCHES))
+
+    def _noted(self, made: Callable[[int], None]) -> Callable[[Any], tuple[Any, Any]]:
+        def noted(step: Any) -> tuple[Any, Any]:
+            batch = self.batch(step)
+            with tf.control_dependencies(tf.nest.flatten(batch)):
+                told = tf.cond(step % EVERY == 0, lambda: _tell(made, step), lambda: step)
+            with tf.control_dependencies([told]):
+                return tf.nest.map_structure(tf.identity, batch)  # type: ignore[no-any-return]
+
+        return noted
+
+
+def _tell(made: Callable[[int], None], step: Any) -> Any:
+    """Not stateful as far as tf.data is concerned: a stateful one would make it forget that batches
+    may be made in parallel. tf.timestamp is forbidden where operations must be deterministic."""
+
+    def note(number: Any) -> Any:
+        made(int(number))
+        return np.int64(number)
+
+    return tf.numpy_function(note, [step], tf.int64, stateful=False)
 
 
 def steady(dataset: Any) -> Any:

@@ -19,6 +19,7 @@ from spotrunner.train.data import StepKeyed
 from spotrunner.train.progress import ProgressLog
 from spotrunner.train.signals import REQUESTS, leave
 from spotrunner.train.state import CheckpointMismatch, DataFacts, State
+from spotrunner.train.times import StepTimes
 
 LOG = logging.getLogger("spotrunner.train")
 
@@ -58,6 +59,7 @@ class StepBoundaries(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
         super().__init__()
         self.step = 0
         self.history: list[dict[str, float]] = []
+        self.times = StepTimes()
         self._running: Mapping[str, float] = {}
         self._course = course
         self._outlets = outlets
@@ -104,7 +106,13 @@ class StepBoundaries(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
             self._outlets.board.batch(self.step, metrics, steps_per_s=self._pace)
         self._reported = Reported(step=self.step, at_s=now_s)
         epoch = self.step // self._course.steps_per_epoch
-        self._outlets.progress.step(self.step, epoch=epoch, metrics=metrics, steps_per_s=self._pace)
+        self._outlets.progress.step(
+            self.step,
+            epoch=epoch,
+            metrics=metrics,
+            steps_per_s=self._pace,
+            taken=self.times.take(),
+        )
 
     def save(self) -> None:
         """Save this step, unless its checkpoint is there, and say so in the progress file."""
@@ -126,18 +134,30 @@ class StepBoundaries(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
     def leave_after_epoch(self, leaves: bool) -> None:
         self._leaves_after_epoch = leaves
 
+    def on_train_begin(self, logs: object = None) -> None:
+        self.times.starts()
+
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._before_epoch = self.step
         if self.step % self._course.steps_per_epoch:
             self._restore_metrics()
 
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        self.times.begins(self._before_epoch + batch)
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self.step = self._before_epoch + batch + 1
+        before, self.step = self.step, self._before_epoch + batch + 1
+        self.times.ends(self.step - before)
         self._running = dict(logs or {})
         REQUESTS.unsaved = True
         if self.step % self._course.progress_every_steps == 0:
             self.report(self._running)
         self._answer(due=self.step % self._course.save_every_steps == 0)
+
+    def on_test_begin(self, logs: object = None) -> None:
+        # So that the time of the validation is not taken for time of the steps before it.
+        if self._reported is not None and self._reported.step < self.step:
+            self.report(self._running)
 
     def on_test_batch_end(self, batch: int, logs: object = None) -> None:
         # A validation can outlast the notice. The state says that its epoch is still open.
@@ -194,7 +214,7 @@ def train_to_the_end(
         _fit_rest_of_epoch(model, data, course, boundaries, validation, every)
     if not boundaries.is_over:
         model.fit(
-            data.batches(boundaries.step, course.total_steps),
+            data.batches(boundaries.step, course.total_steps, boundaries.times.made),
             initial_epoch=boundaries.step // course.steps_per_epoch,
             epochs=course.epochs,
             steps_per_epoch=course.steps_per_epoch,
@@ -222,7 +242,7 @@ def _fit_rest_of_epoch(
     boundaries.leave_after_epoch(True)
     with contextlib.suppress(EpochOver):
         model.fit(
-            data.batches(boundaries.step, end),
+            data.batches(boundaries.step, end, boundaries.times.made),
             initial_epoch=epoch,
             epochs=epoch + 1,
             steps_per_epoch=end - boundaries.step,

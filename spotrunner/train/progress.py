@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from spotrunner.train.times import Taken
+
 
 class ProgressLog:
     """Appends lines to `progress.jsonl`; every line is one write, so a reader never sees half."""
@@ -18,10 +20,17 @@ class ProgressLog:
         self._end_torn_line()
 
     def step(
-        self, step: int, *, epoch: int, metrics: Mapping[str, float], steps_per_s: float | None
+        self,
+        step: int,
+        *,
+        epoch: int,
+        metrics: Mapping[str, float],
+        steps_per_s: float | None,
+        taken: Taken | None = None,
     ) -> None:
         rate = None if steps_per_s is None else round(steps_per_s, 3)
-        self._write({"step": step, "epoch": epoch, "metrics": finite(metrics), "steps_per_s": rate})
+        line = {"step": step, "epoch": epoch, "metrics": finite(metrics), "steps_per_s": rate}
+        self._write({**line, **_times(taken)})
 
     def saved(self, step: int, *, name: str, save_s: float) -> None:
         self._write({"step": step, "saved": name, "save_s": round(save_s, 4)})
@@ -38,6 +47,16 @@ class ProgressLog:
         size_bytes = os.fstat(self._descriptor).st_size
         if size_bytes and os.pread(self._descriptor, 1, size_bytes - 1) != b"\n":
             os.write(self._descriptor, b"\n")
+
+
+def _times(taken: Taken | None) -> dict[str, float]:
+    """Keys of what is known."""
+    if taken is None:
+        return {}
+    times = {"step_s": float(f"{taken.step_s:.4g}")}
+    if taken.input_wait_share is not None:
+        times["input_wait_share"] = round(taken.input_wait_share, 3)
+    return times
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from spotrunner.train.progress import ProgressLog
+from spotrunner.train.times import Taken
 
 
 def test_lines_have_the_contracts_keys(tmp_path: Path) -> None:
@@ -45,3 +46,16 @@ def test_the_next_attempt_ends_a_torn_line_and_appends(tmp_path: Path) -> None:
     assert json.loads(first) == {"step": 1}
     assert torn == '{"ste'
     assert json.loads(last)["saved"] == "00000002"
+
+
+def test_times_are_told_where_they_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "progress.jsonl"
+    log = ProgressLog(file, total_steps=10)
+    for share in (0.123456, None):
+        taken = Taken(step_s=0.016234567, input_wait_share=share)
+        log.step(1, epoch=0, metrics={}, steps_per_s=None, taken=taken)
+    log.close()
+    both, one = (json.loads(line) for line in file.read_text().splitlines())
+    assert (both["step_s"], both["input_wait_share"]) == (0.01623, 0.123)
+    assert one["step_s"] == 0.01623
+    assert "input_wait_share" not in one

@@ -15,7 +15,8 @@ with warnings.catch_warnings():
 import numpy as np
 
 from spotrunner.train.augment import random_shift
-from spotrunner.train.data import StepKeyed, step_keyed
+from spotrunner.train.data import PREFETCH_BATCHES, StepKeyed, step_keyed
+from spotrunner.train.times import EVERY, StepTimes
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +104,44 @@ def test_shifted_images_are_the_image_somewhere_else() -> None:
     assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
     assert (shifted == random_shift(batch, 1, tf.constant([3, 4])).numpy()).all()
     assert (shifted != random_shift(batch, 1, tf.constant([3, 5])).numpy()).any()
+
+
+# -- which batches are looked at ---------------------------------------------------------------
+
+
+def test_batches_that_are_looked_at_are_the_same_batches() -> None:
+    made: list[int] = []
+    looked_at = [x.numpy().tolist() for x, _ in a_dataset().batches(5, 25, made.append)]
+    assert looked_at == [x.numpy().tolist() for x, _ in a_dataset().batches(5, 25)]
+    assert sorted(made) == [7, 14, 21]
+
+
+@pytest.mark.parametrize("at_a_time", range(1, PREFETCH_BATCHES + 1))
+def test_no_bunch_of_batches_hides_from_the_looks(at_a_time: int) -> None:
+    """Of four that come together only the first is waited for: the looks must find each of them
+    equally often."""
+    found = {step % at_a_time for step in range(0, 100 * EVERY, EVERY)}
+    assert found == set(range(at_a_time))
+
+
+def test_a_trainer_that_is_faster_than_its_input_waits_for_it() -> None:
+    def slow(x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
+        noise = tf.random.stateless_normal((200, 200), seed=seed)
+        for _ in range(20):
+            noise = tf.linalg.matmul(noise, noise) / tf.reduce_max(tf.abs(noise))
+        return x + tf.cast(tf.reduce_sum(noise), x.dtype), y
+
+    times = StepTimes()
+    data = step_keyed(
+        np.arange(64), np.arange(64), batch_size=2, seed=1, shuffle=True, augment=slow
+    )
+    times.starts()
+    batches = iter(data.batches(0, 60, times.made))
+    for step in range(60):
+        times.begins(step)
+        next(batches)
+        times.ends()
+    taken = times.take()
+    assert taken is not None
+    assert taken.input_wait_share is not None
+    assert taken.input_wait_share > 0.3
