@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from spotrunner.adapters.memory import MemoryObjects
 from spotrunner.agent.images import NoImage
+from spotrunner.agent.mask import Mask
 from spotrunner.agent.runs import NotStarted, Unstartable
+from spotrunner.agent.secrets import JobSecrets
 from spotrunner.agent.trainer import Exit, Trainer
-from spotrunner.agent.who import UID
+from spotrunner.agent.who import UID, ids
 from spotrunner.agent.words import Sig
 from spotrunner.core.diagnosis import diagnose
+from spotrunner.core.secret_place import SecretPlace
+from spotrunner.core.secret_ref import SecretForm, SecretRef
 from spotrunner.lab.isolation import IMDS_ADDRESS
+from tests.agent.world import HandClock
 from tests.lab.waiting import until
 from tests.root.dockerd import IMAGE, Den, den
 from tests.root.registry import serving
@@ -239,6 +246,39 @@ def test_a_secret_is_in_the_environment_and_in_no_process_list(run: Run, docker:
     run.mark("end")
     assert run.end() == Exit(code=0)
     assert run.log.splitlines()[0] == "12"
+
+
+class Kept:
+    """One secret, wherever it is looked for."""
+
+    def read(self, place: SecretPlace) -> str:
+        return "s3cr3t-value"
+
+
+def test_a_secret_as_a_file_is_read_by_the_trainer_alone_and_written_by_nobody(run: Run) -> None:
+    folders = run.trainer.folders
+    token = SecretRef(name="TOKEN", source="ssm:/token", form=SecretForm.FILE)
+    secrets = JobSecrets(
+        secrets=Kept(),
+        objects=MemoryObjects(HandClock()),
+        job_id="j",
+        folder=folders.secrets,
+        mask=Mask(),
+        redact=lambda _: None,
+    )
+    secrets.fetch([token])
+    secrets.lay(*ids(as_root=False))
+    told = folders.secrets.stat(), (folders.secrets / "TOKEN").stat()
+    assert [(it.st_uid, stat.S_IMODE(it.st_mode)) for it in told] == [(UID, 0o500), (UID, 0o400)]
+    reads = 'cat "$SPOTRUNNER_SECRETS_DIR/TOKEN"; echo'
+    writes = '! echo x > "$SPOTRUNNER_SECRETS_DIR/TOKEN"; ! touch "$SPOTRUNNER_SECRETS_DIR/x"'
+    run.start(f"{reads}; {writes}; ! cat {folders.secrets}.json", secrets=(token,))
+    assert run.end() == Exit(code=0)
+    lines = run.log.splitlines()
+    assert lines[0] == "s3cr3t-value"
+    assert all("Read-only file system" in line for line in lines[1:3])
+    secrets.remove()
+    assert not folders.secrets.exists()
 
 
 # -- ends that are nobody's wish
