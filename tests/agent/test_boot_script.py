@@ -145,6 +145,9 @@ def test_boots_the_agent(sandbox: Sandbox, curl: bool) -> None:
     (start,) = sandbox.started
     assert "--unit=spotrunner-agent" in start
     assert "--property=Restart=always" in start
+    assert "--property=StartLimitIntervalSec=0" in start
+    assert "--property=StandardOutput=journal+console" in start
+    assert "--property=StandardError=journal+console" in start
     assert f"--setenv=PYTHONPATH={home}" in start
     state = sandbox.root / "var" / "lib" / "spotrunner" / "agent.json"
     assert start.endswith(f"-sS -m spotrunner.app.agent {state}")

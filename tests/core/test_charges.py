@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotrunner.core.catalogue import REGIONS
-from spotrunner.core.charges import extras_usd_micros_hour, transfer_usd_micros
+from spotrunner.core.charges import (
+    extras_usd_micros_hour,
+    snapshot_usd_micros_month,
+    transfer_usd_micros,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,9 @@ def test_a_larger_disk_is_never_cheaper(gib: int, more: int) -> None:
     assert extras_usd_micros_hour("us-east-1", gib + more) > extras_usd_micros_hour(
         "us-east-1", gib
     )
+
+
+def test_a_snapshot_costs_by_what_it_holds() -> None:
+    assert snapshot_usd_micros_month("us-east-1", 40 * 10**9) == 2_000_000
+    assert snapshot_usd_micros_month("sa-east-1", 40 * 10**9) == 2_720_000
+    assert snapshot_usd_micros_month("us-east-1", 1) == 1, "rounded up"

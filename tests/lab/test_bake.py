@@ -63,6 +63,7 @@ def test_a_job_starts_from_what_was_baked(ground: Stage) -> None:
 def started_from(ground: Stage, job: Followed, images: Any) -> None:
     """The job's first attempt booted from the image of its region, and fetched nothing."""
     attempt = job.attempts[0]
+    assert attempt["start"]["baked"] is True
     baked = next(it["image"] for it in images if it["region"] == attempt["region"])
     events = ground.api.get(f"/v1/jobs/{job.id}/events")["events"]
     (launched,) = [event for event in events if event["kind"] == "launched"]

@@ -350,9 +350,31 @@ MUTANTS = (
     Mutant(
         "the reaper takes what was launched a moment ago",
         "core/reap.py",
-        "    if age_s < draft.limits.orphan_min_age_s:\n        return False\n",
+        "    if age_s < _left_alone_s(draft, instance):\n        return False\n",
         "",
         "core/test_reap.py::test_what_is_younger_than_thirty_seconds_is_left_alone",
+    ),
+    Mutant(
+        "the reaper takes what an image is being made on",
+        "core/reap.py",
+        "    if is_bake(instance.attempt_id):\n",
+        "    if False:\n",
+        "core/test_reap.py"
+        "::test_an_instance_that_an_image_is_made_on_is_an_orphan_when_it_has_not_ended_itself",
+    ),
+    Mutant(
+        "a launch takes a baked image that is not there yet",
+        "core/baked.py",
+        "        if image.state == AVAILABLE\n",
+        "        if True\n",
+        "core/test_baked.py::test_what_does_not_fit_is_not_taken",
+    ),
+    Mutant(
+        "a V100 starts from an image without its driver",
+        "core/baked.py",
+        "        and image.label.recipe.driver is driver_of(kind)\n",
+        "",
+        "core/test_baked.py::test_a_v100_takes_only_what_has_its_driver",
     ),
     Mutant(
         "the reaper takes what belongs to somebody else",
