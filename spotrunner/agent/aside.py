@@ -24,7 +24,7 @@ SEND_EVERY_S = 60.0
 SEND_WATCHED_EVERY_S = 10.0
 # From a signal on, for the save that it asks for; the commit then stands in the way itself.
 AFTER_SIGNAL_S = 60.0
-_LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -34,11 +34,19 @@ class Aside:
     ImdsUnknown; what it does not say for sure counts as one."""
 
     def __init__(
-        self, *, outputs: Outputs, retention: Retention, has_notice: Callable[[], bool]
+        self,
+        *,
+        outputs: Outputs,
+        retention: Retention,
+        has_notice: Callable[[], bool],
+        look_every_s: float = LOOK_EVERY_S,
+        send_every_s: float = SEND_EVERY_S,
     ) -> None:
         self._outputs = outputs
         self._retention = retention
         self._has_notice = has_notice
+        self._look_every_s = look_every_s
+        self._send_every_s = send_every_s
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._urgent = 0
@@ -91,8 +99,8 @@ class Aside:
 
     def _run(self, ended: threading.Event) -> None:
         began_s = time.monotonic()
-        while not ended.wait(_LOOK_EVERY_S):
-            every_s = SEND_WATCHED_EVERY_S if self.watched else SEND_EVERY_S
+        while not ended.wait(self._look_every_s):
+            every_s = SEND_WATCHED_EVERY_S if self.watched else self._send_every_s
             is_due = time.monotonic() - began_s >= every_s
             if (is_due or self._committed) and self.is_calm():
                 self.look(send=is_due)

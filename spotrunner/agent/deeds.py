@@ -193,13 +193,15 @@ class Deeds:
                 self.checkpoints.clear()
             self.outputs.clear()
             self.secrets.lay(*ids(as_root=self._spec.as_root))
+            # Before the start: what the trainer does at once is news as well.
+            watch = self._watch(adopted=False)
             self.trainer.start(self._spec, self.secrets.environment)
         except Unstartable as error:
             self.put(self._unstartable(error))
         except (NotStarted, OSError) as error:
             self.put(w.Unfit(why=f"the trainer did not start: {error}"))
         else:
-            self._watch(adopted=False)
+            self._begin(watch)
 
     def _unstartable(self, error: Unstartable) -> w.Event:
         said = tuple(str(error).splitlines())
@@ -208,12 +210,14 @@ class Deeds:
 
     def _adopt(self, _: w.Adopt) -> None:
         self.trainer.adopt()
-        self._watch(adopted=True)
+        self._begin(self._watch(adopted=True))
 
-    def _watch(self, *, adopted: bool) -> None:
-        watch = TrainerWatch(
+    def _watch(self, *, adopted: bool) -> TrainerWatch:
+        return TrainerWatch(
             self.trainer, self.folders, self.put, self.ship_now, self.logs, adopted=adopted
         )
+
+    def _begin(self, watch: TrainerWatch) -> None:
         threading.Thread(target=watch.run, name="trainer", daemon=True).start()
         self.aside.start()
 

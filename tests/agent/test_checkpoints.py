@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spotrunner.agent.checkpoints import Checkpoints, DamagedCheckpoint
 from spotrunner.agent.folders import PARTIAL_PREFIX, complete_steps, files_below
 from spotrunner.core.model import CheckpointRef
-from spotrunner.ports import PreconditionFailed, Unavailable
+from spotrunner.ports import Content, Objects, PreconditionFailed, Unavailable
 from tests.agent.told import JOB
 from tests.agent.world import Bucket, save
 
@@ -159,7 +160,7 @@ def test_bytes_that_were_changed_on_the_way_are_fetched_again(
 ) -> None:
     """S3 keeps them well; lines and memory do so less."""
     ref = stored(ours)
-    objects = FlippedOnce(other.objects)  # type: ignore[arg-type]
+    objects: Any = FlippedOnce(other.objects)
     dataclasses.replace(other, objects=objects).restore(ref)
     assert objects.flipped
     assert _texts(other.folders.checkpoints) == _texts(ours.folders.checkpoints)
@@ -216,15 +217,15 @@ def test_a_disk_that_is_too_small_is_said_before_the_download(
 class FlippedOnce:
     """Objects of which the first download has a bit wrong."""
 
-    def __init__(self, objects: object) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self.flipped = False
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._objects, name)
 
-    def download(self, key: str, path: Path) -> object:
-        content = self._objects.download(key, path)  # type: ignore[attr-defined]
+    def download(self, key: str, path: Path) -> Content:
+        content = self._objects.download(key, path)
         if self.flipped:
             return content
         self.flipped = True

@@ -1,6 +1,7 @@
 """A trainer of the contract without any framework: counts steps, saves, obeys signals.
 
-Arguments: total steps, seconds a step, then words: `deaf` ignores SIGTERM, `fails` exits with 3.
+Arguments: total steps, seconds a step, then words: `deaf` ignores SIGTERM, `fails` exits with 3,
+`full` has no room for checkpoints from step 50 on.
 """
 
 import json
@@ -34,7 +35,13 @@ def save() -> None:
     if final.exists():
         return
     partial = checkpoints / f".partial-{step}"
-    partial.mkdir()
+    partial.mkdir(exist_ok=True)
+    if "full" in words and step >= 50:
+        try:
+            pathlib.Path("/dev/full").write_text("weights")
+        except OSError as error:
+            print("not saved:", error, flush=True)
+            return
     state = {"step": step, "trail": [*trail, os.environ["SPOTRUNNER_ATTEMPT"]]}
     (partial / "state.json").write_text(json.dumps(state))
     partial.rename(final)

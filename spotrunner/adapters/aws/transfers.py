@@ -190,7 +190,8 @@ class Downloads:
             partial.unlink(missing_ok=True)
         return sink.content()
 
-    def _fetch(self, key: str, sink: _Sink) -> None:
+    def _fetch(self, key: str, sink: Any) -> None:
+        """`sink` needs no more of a file than `write`."""
         try:
             with by_meaning():
                 self._transfers.download(self._bucket, key, sink).result()
