@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from spotrunner.lab.instance import Host, LocalInstance
 from spotrunner.lab.isolation import Isolation
 from spotrunner.lab.keys import RoleKeys
 from spotrunner.lab.locked import LockedWorld
-from spotrunner.sim.values import Happening, Kind
+from spotrunner.sim.values import Happening, ImdsView, Kind
 from spotrunner.sim.world import World
 
 _LOOK_S = 0.2
@@ -108,10 +109,18 @@ class Hypervisor:
             if view is not None:  # a skip can start and end it in one go
                 instance = LocalInstance(self._host, id_)
                 self._instances[id_] = instance
-                instance.start(view)
+                _power_on(instance, view)
         elif id_ not in self._instances:
             return
         elif happening.kind is Kind.ENDED or (happening.kind is Kind.ENDING and happening.abrupt):
             self._instances.pop(id_).kill()
         elif happening.kind is Kind.ENDING:
             self._instances[id_].shut_down()
+
+
+def _power_on(instance: LocalInstance, view: ImdsView) -> None:
+    """What cannot be made is no machine: the next look tells the market that its host has died."""
+    try:
+        instance.start(view)
+    except (OSError, subprocess.SubprocessError) as error:
+        instance.say(f"the lab could not make this instance: {error}")

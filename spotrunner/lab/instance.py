@@ -40,6 +40,7 @@ _TOOLS: Mapping[str, tuple[str, ...]] = {
 _SHARED_TOOLS: Mapping[str, tuple[str, ...]] = {
     "docker": ("shims.docker",),
     "iptables": ("shims.iptables",),
+    "setpriv": ("shims.setpriv",),
     "ip6tables": ("shims.iptables",),
 }
 _END_TIMEOUT_S = 10.0
@@ -134,6 +135,12 @@ class LocalInstance:
             return False
         self._off_at = None
         return True
+
+    def say(self, words: str) -> None:
+        """On its console."""
+        self.console.parent.mkdir(parents=True, exist_ok=True)
+        with self.console.open("a") as console:
+            console.write(f"{words}\n")
 
     def shut_down(self) -> None:
         """Tell the operating system; it has until `kill`."""

@@ -131,9 +131,10 @@ def _make(mark: str, private_ip: str, disk_gib: int, ports: Sequence[int]) -> Ce
         instance = enter_new()
         undo.callback(os.close, instance)
         _ip("link set lo up")
-        relays = [Relay(_listen("127.0.0.1", port), port) for port in ports]
-        for relay in relays:
-            undo.callback(relay.close)
+        relays = []
+        for port in ports:
+            relays.append(Relay(_listen("127.0.0.1", port), port))
+            undo.callback(relays[-1].close)
         os.close(enter_new())  # the router's: its socket will keep it
         imds = _route(instance, private_ip)
         undo.callback(imds.close)

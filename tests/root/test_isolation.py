@@ -59,7 +59,7 @@ class Ground:
             isolation=Isolation(ports=lambda: ports),
         )
 
-    def boot(self, script: str) -> str:
+    def boot(self, script: str, disk_gib: int = 3) -> str:
         """An instance whose user-data is this script; its id."""
         request = RunRequest(
             region="us-east-1",
@@ -70,7 +70,7 @@ class Ground:
             tags=(("spotrunner:attempt", "digits-7f3a.1"),),
             shutdown_behavior="terminate",
             http_tokens="required",
-            disk_gib=3,
+            disk_gib=disk_gib,
         )
         (record,) = self.world.run_instances(self.clock.now(), request)
         self.pass_s(5)
@@ -79,6 +79,16 @@ class Ground:
     def pass_s(self, seconds: float) -> None:
         self.clock.pass_s(seconds)
         self.hypervisor.tick()
+
+    def pass_until_it_ends(self, id_: str) -> None:
+        def ended() -> bool:
+            self.pass_s(30)
+            return self.stage(id_) is Stage.TERMINATED
+
+        until(ended)
+
+    def stage(self, id_: str) -> Stage:
+        return {r.id: r.stage for r in self.world.truth(self.clock.now())}[id_]
 
     def said(self, id_: str) -> str:
         return self.hypervisor.console(id_).decode()
@@ -143,7 +153,7 @@ def test_an_instance_is_a_machine_of_its_own(ground: Ground) -> None:
         assert "AWS_EC2_METADATA_SERVICE_ENDPOINT" not in said, "it is where it always is"
         assert "default" not in said
         assert "Network is unreachable" in said, "nothing else is within reach"
-        assert ground.lines(id_).count("dockerd") == 1, "another instance's processes are out of sight"
+        assert ground.lines(id_).count("dockerd") == 1, "another's is out of sight"
         assert "3.0G" in said or "2.9G" in said, "as large as the launch asked for"
     networks = {_network(ground, id_) for id_ in ids}
     assert len({*networks, os.readlink("/proc/self/ns/net")}) == 3
@@ -186,25 +196,27 @@ def test_a_shutdown_gives_containers_their_time(ground: Ground, registry: Regist
     ground.world.shutdown_from_inside(ground.clock.now(), id_)
     ground.hypervisor.tick()
     until(lambda: "saved" in ground.lines(id_), 20)
-    ground.pass_s(200)
-    assert {r.id: r.stage for r in ground.world.truth(ground.clock.now())}[id_] is Stage.TERMINATED
+    ground.pass_until_it_ends(id_)
 
 
-def test_what_cannot_be_made_is_said_on_the_console(
-    ground: Ground,
-) -> None:
-    """Such as a disk that mkfs refuses: the instance dies, as one whose host has failed."""
-    request_of_no_size = RunRequest(
-        region="us-east-1",
-        instance_type="g4dn.xlarge",
-        image_id=f"ami-{0:017x}",
-        market=Market.SPOT,
-        user_data="#!/bin/bash\n",
-        disk_gib=0,
+def test_a_disk_that_cannot_be_made_is_said_on_the_console(ground: Ground) -> None:
+    id_ = ground.boot("echo never", disk_gib=0)
+    until(lambda: "mkfs.ext4" in ground.said(id_), 10)
+    assert "never" not in ground.said(id_)
+    ground.pass_until_it_ends(id_)
+
+
+def test_an_instance_without_its_network_is_a_host_that_failed(tmp_path: Path) -> None:
+    """Here a port that it cannot listen on twice; another instance is not held up."""
+    ground = Ground(tmp_path / "lab", [4444, 4444])
+    id_ = ground.boot("echo never")
+    assert ground.said(id_) == (
+        "the lab could not make this instance: [Errno 98] Address already in use"
+        " (while attempting to bind on address ('127.0.0.1', 4444))\n"
     )
-    (record,) = ground.world.run_instances(ground.clock.now(), request_of_no_size)
-    ground.pass_s(5)
-    until(lambda: "mkfs" in ground.said(record.id), 10)
+    ground.pass_until_it_ends(id_)
+    ground.hypervisor.close()
+    assert not Traces(tmp_path, LAB_ID).look()
 
 
 def test_a_lab_that_is_killed_takes_its_namespaces_with_it(
