@@ -59,9 +59,7 @@ class Bare:
         variables.parent.mkdir(parents=True, exist_ok=True)
         script = self.folders.root / "trainer.sh"
         _write_variables(variables, {**_VARIABLES, **launch.environment, **launch.secrets})
-        # In a file, since systemd puts values of its own in place of ${...} on a command line.
-        line = ["exec", "bash", "-c", INSIDE.read_text(), "spotrunner", commands(launch.spec)]
-        script.write_text(shlex.join(line) + "\n")
+        script.write_text(_script(launch))
         try:
             done = _call(*self.arguments(variables, script), timeout_s=START_TIMEOUT_S)
         except Unanswered as error:
@@ -98,11 +96,10 @@ class Bare:
             return
 
     def arguments(self, variables: Path, script: Path) -> Sequence[str]:
-        uid, gid = ids(as_root=False)
         properties = (*_PROPERTIES, f"EnvironmentFile={variables}")
         return [
             *("systemd-run", "--quiet", f"--unit={self._unit}"),
-            *(f"--uid={uid}", f"--gid={gid}", f"--working-directory={self.folders.workdir}"),
+            f"--working-directory={self.folders.workdir}",
             *(f"--property={it}" for it in properties),
             *("bash", str(script)),
         ]
@@ -110,6 +107,15 @@ class Bare:
     @property
     def _unit(self) -> str:
         return f"{self.name}.service"
+
+
+def _script(launch: Launch) -> str:
+    """In a file, since systemd puts values of its own in place of ${...} on a command line; and
+    the user is changed in it, since systemd takes none that the machine does not know by name."""
+    uid, gid = ids(as_root=False)
+    drop = ["setpriv", "--reuid", str(uid), "--regid", str(gid), "--clear-groups"]
+    line = ["bash", "-c", INSIDE.read_text(), "spotrunner", commands(launch.spec)]
+    return shlex.join(["exec", *drop, "--no-new-privs", *line]) + "\n"
 
 
 def _state(shown: Mapping[str, str]) -> State | None:

@@ -76,7 +76,7 @@ def make(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
 def make_systemd(folder: Path) -> Path:
     """As `make`, with the lab's own systemd."""
     make(folder)
-    for name in ("systemctl", "systemd-run"):
+    for name in ("systemctl", "systemd-run", "setpriv"):
         module = name.replace("-", "_")
         text = _SYSTEMD.format(python=sys.executable, package_root=PACKAGE_ROOT, module=module)
         _write(folder / name, text)

@@ -52,9 +52,6 @@ _WITH_VALUE = {
     "--on-active": "--on-active",
     "--description": "--description",
     "--working-directory": "--working-directory",
-    # in the lab all is its own user's
-    "--uid": "--uid",
-    "--gid": "--gid",
 }
 _ALONE = frozenset({"--collect", "-G", "--quiet", "-q", "--no-block", "--no-ask-password"})
 _LOOK_S, _START_LOOKS = 0.02, 500
