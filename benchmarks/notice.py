@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import statistics
 import sys
 import tempfile
@@ -68,7 +69,7 @@ def _spread(signals: Sequence[float]) -> Mapping[str, float]:
     """`signals` are sorted."""
     if not signals:
         return {}
-    p95 = signals[min(len(signals) - 1, int(0.95 * len(signals)))]
+    p95 = signals[math.ceil(0.95 * len(signals)) - 1]
     return {
         "p50": round(statistics.median(signals), 3),
         "p95": round(p95, 3),

