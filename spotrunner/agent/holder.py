@@ -136,6 +136,6 @@ def _nothing_left(damaged: CheckpointRef, before: CheckpointRef | None) -> str:
     named = " and ".join(ref.folder for ref in (before, damaged) if ref is not None)
     return (
         f"no checkpoint can be restored: {named} cannot be read as committed, and HEAD knows no"
-        " earlier one. Nothing was removed, and a job does not begin at step 0 by itself: submit the"
-        " job anew for that, or look below the job's checkpoints/ in the bucket for an older one"
+        " earlier one. Nothing was removed, and a job does not begin at step 0 by itself: submit"
+        " the job anew for that, or look below the job's checkpoints/ in the bucket for an older one"
     )
