@@ -1,6 +1,7 @@
 """A two-minute notice, measured: until the trainer hears of it, and until its checkpoint is safe.
 
-    python benchmarks/notice.py [--notices N] [--rounds N] [--sizes GB,GB] [-o json] [--check]
+    python benchmarks/notice.py [--notices N] [--rounds N] [--sizes GB,GB] [--files N N] [-o json]
+                                [--check]
 
 `--check` exits with 1 where a promise is broken: the signal within 1.2 s of the notice in the
 metadata service, and the commit within 1.15 times what a bare boto3 upload of the same bytes takes.
@@ -26,7 +27,6 @@ from notice_signal import seconds_to_signal
 SIGNAL_LIMIT_S = 1.2
 RATIO_LIMIT = 1.15
 NOTICE_S = 120.0
-FILES = (1, 4)
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     signals = sorted(seconds_to_signal(asked.notices, asked.seed))
     sizes = [float(size) for size in asked.sizes.split(",")]
-    shapes = [(size, files) for size in sizes for files in FILES]
+    shapes = [(size, files) for size in sizes for files in asked.files]
     with tempfile.TemporaryDirectory() as folder:
         measured = list(compare(shapes, asked.rounds, Path(folder)))
     rows = [row for row, _ in measured]
@@ -59,6 +59,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--notices", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", default="0.28,1.31,4.03", metavar="GB,GB,…")
+    parser.add_argument("--files", type=int, nargs="+", default=[1, 4], metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     parser.add_argument("--check", action="store_true")

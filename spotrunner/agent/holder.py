@@ -137,5 +137,5 @@ def _nothing_left(damaged: CheckpointRef, before: CheckpointRef | None) -> str:
     return (
         f"no checkpoint can be restored: {named} cannot be read as committed, and HEAD knows no"
         " earlier one. Nothing was removed, and a job does not begin at step 0 by itself: submit"
-        " the job anew for that, or look below the job's checkpoints/ in the bucket for an older one"
+        " the job anew for that, or look for an older one below its checkpoints/ in the bucket"
     )
