@@ -7,7 +7,6 @@ all looks, since loading NVML costs more than the look.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import subprocess
@@ -55,7 +54,7 @@ def parse(line: str) -> GpuLine | None:
     """None for what is no such line: nvidia-smi tells its troubles on the same channel. A field
     that is no number (`[N/A]`, `[Not Supported]`, `[Unknown Error]`, `[GPU requires reset]`,
     `ERR!`) is a figure that this GPU does not have."""
-    fields = next(csv.reader([line], skipinitialspace=True), [])
+    fields = [field.strip() for field in line.split(",")]
     if len(fields) != len(FIELDS):
         return None
     index = _whole(fields[0])
@@ -63,15 +62,14 @@ def parse(line: str) -> GpuLine | None:
         return None
     gpu = GpuFigures(
         index=index,
-        name=fields[1].strip(),
+        name=fields[1],
         used_percent=_whole(fields[2]),
         memory_used_mib=_whole(fields[3]),
         memory_total_mib=_whole(fields[4]),
         temperature_c=_whole(fields[5]),
         power_w=_number(fields[6]),
     )
-    driver = fields[7].strip()
-    return GpuLine(gpu=gpu, driver=driver if driver[:1].isdigit() else "")
+    return GpuLine(gpu=gpu, driver=fields[7] if fields[7][:1].isdigit() else "")
 
 
 def _number(text: str) -> float | None:

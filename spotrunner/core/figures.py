@@ -35,10 +35,10 @@ class Figures:
     disk_written_bytes_s: float | None = None
     received_bytes_s: float | None = None
     sent_bytes_s: float | None = None
-    # -- of the last minutes in which the trainer made steps, and nothing else (it restores, compiles
-    # and validates too); None until there are enough of them: how busy the GPUs were, how long a
-    # step took, and where the trainer tells it, which share of it waits for input and for the other
-    # workers' gradients
+    # -- of the last minutes in which the trainer made steps, and nothing else (it restores,
+    # compiles and validates, too); None until there are enough of them: how busy the GPUs were,
+    # how long a step took, and where the trainer tells it, which share of it waits for input and
+    # for the other workers' gradients
     busy_share: float | None = None
     step_s: float | None = None
     input_wait_share: float | None = None

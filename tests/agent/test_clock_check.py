@@ -6,6 +6,8 @@ import datetime as dt
 import shlex
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spotrunner.agent.clock_check import CHRONY, S3, ClockCheck, parse_tracking
 from spotrunner.core.figures import ClockState
@@ -41,6 +43,12 @@ NO_DAEMON = "506 Cannot talk to daemon\n"
 )
 def test_what_chrony_says(text: str, state: ClockState | None) -> None:
     assert parse_tracking(text) == state
+
+
+@given(st.one_of(st.text(), st.lists(st.text(), min_size=14, max_size=14).map(",".join)))
+def test_no_answer_is_too_odd_to_be_read(text: str) -> None:
+    state = parse_tracking(text)
+    assert state is None or state.source == CHRONY
 
 
 class Server:
