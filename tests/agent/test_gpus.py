@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spotrunner.agent.gpus import WAIT_S, Gpus, NoGpu
+from spotrunner.agent.gpus import WAIT_S, Gpus, NoGpu, driver_version
 from spotrunner.agent.imds import Imds, ImdsUnknown
 from spotrunner.agent.power import LAB_MARKER
 from tests.agent.imds_server import ImdsServer
@@ -69,3 +69,26 @@ def test_a_type_that_nobody_tells_is_asked_for_again(gpus: Gpus, imds_server: Im
     imds_server.script.fails[TYPE] = 503
     with pytest.raises(ImdsUnknown):
         gpus.ready()
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build"
+            "  (dvs-builder@U22)  Tue Sep 23 10:11:16 UTC 2025\nGCC version:  gcc version 11.4.0\n",
+            "580.95.05",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  352.93  Tue Apr 5 18:18:24 PDT 2016\n"
+            "GCC version:  gcc version 4.8.4\n",
+            "352.93",
+        ),
+        ("", ""),
+    ],
+)
+def test_the_driver_tells_its_version(tmp_path: Path, said: str, version: str) -> None:
+    path = tmp_path / "version"
+    assert driver_version(path) == ""
+    path.write_text(said)
+    assert driver_version(path) == version

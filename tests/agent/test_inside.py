@@ -157,3 +157,23 @@ def test_a_shell_that_traps_is_a_listener_too(inside: Inside) -> None:
     inside.signal(signal.SIGTERM)
     assert inside.code == 75
     assert inside.heard == ["saved"]
+
+
+def test_a_stall_is_ended_with_stack_traces(inside: Inside) -> None:
+    inside.run("echo to the log\nLISTEN 0 | cat")
+    inside.until_heard("up")
+    inside.signal(signal.SIGUSR2)
+    assert inside.code == 134
+    assert (inside.folder / "trainer.log").read_text().startswith("to the log\n")
+
+
+@pytest.mark.parametrize(("stop", "word"), [(False, "3"), (True, "75 stopped")])
+def test_how_it_ended_is_written_down(inside: Inside, stop: bool, word: str) -> None:
+    inside.run("LISTEN 3")
+    inside.until_heard("up")
+    if stop:
+        inside.signal(signal.SIGTERM)
+    else:
+        inside.mark("end")
+    assert inside.code == int(word.split()[0])
+    assert (inside.folder / ".exited").read_text().strip() == word
