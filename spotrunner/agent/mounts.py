@@ -100,9 +100,7 @@ class Mounts:
         return log.read_text(errors="replace")[-400:].strip() if log.exists() else "nothing logged"
 
     def _unmount(self, target: Path) -> None:
-        """Lazily: a reader that does not let go cannot keep it in the tree."""
-        if target in mounted_below(self.folders.data):
-            _run(_fusermount() or "umount", "-u", "-z", str(target))
+        detach_below(target)
         _run("systemctl", "stop", f"{self._unit(target)}.service")
 
     def _check_fuse(self) -> None:
@@ -123,11 +121,17 @@ class Mounts:
 
 
 def mounted_below(folder: Path) -> Iterator[Path]:
-    """As the kernel says it, also those whose server is gone."""
+    """`folder` itself or below, as the kernel says it: also those whose server is gone."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         path = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), line.split(" ")[4]))
-        if folder in path.parents:
+        if " - fuse.rclone " in line and (path == folder or folder in path.parents):
             yield path
+
+
+def detach_below(folder: Path) -> None:
+    """Lazily: a reader that does not let go cannot keep a mount in the tree. Never raises."""
+    for target in mounted_below(folder):
+        _run(_fusermount() or "fusermount3", "-u", "-z", str(target))
 
 
 def _answers(target: Path) -> bool:

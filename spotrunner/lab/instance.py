@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import spotrunner
+from spotrunner.agent.mounts import detach_below
 from spotrunner.lab.disks import ImageDisks
 from spotrunner.lab.imds import Imds
 from spotrunner.lab.isolation import SYSTEM_PATH, Cell, Isolation
@@ -167,6 +168,7 @@ class LocalInstance:
         if self._cell is not None:
             self._cell.close()
             self._cell = None
+        detach_below(self.root)
         if not keep_disk:
             shutil.rmtree(self.root, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import requests
 
+from spotrunner.agent.mounts import detach_below
 from spotrunner.lab.cgroups import group_of, remove_groups
 from spotrunner.lab.instance import PACKAGE_ROOT
 from spotrunner.lab.isolation import problem
@@ -270,6 +271,7 @@ def _sweep(paths: LabPaths) -> None:
         lab_id = json.loads(paths.lab_file.read_text())["lab"]
         kill_until_none(lambda: marked(INSTANCE_MARK, lambda value: value.startswith(f"{lab_id}/")))
         remove_groups(group_of(f"{lab_id}/"))
+    detach_below(paths.folder / "instances")
     shutil.rmtree(paths.folder / "instances", ignore_errors=True)
     paths.lab_file.unlink(missing_ok=True)
     paths.token_file.unlink(missing_ok=True)

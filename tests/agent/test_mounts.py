@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from spotrunner.agent.folders import Folders
-from spotrunner.agent.mounts import Mounts, mounted_below
+from spotrunner.agent.mounts import Mounts, detach_below, mounted_below
 from spotrunner.agent.rclone import Place, Rclone
 from spotrunner.ports import Misconfigured, Unavailable
 from tests.agent.rclone_binary import rclone_binary
@@ -177,6 +177,22 @@ def test_a_mount_whose_server_has_died_is_made_anew(mounts: Mounts, tools: Path)
         os.listdir(target)
     mounts.mount(PLACE, target)
     assert _read(target) == SET
+
+
+@pytest.mark.root
+@needs_fuse
+def test_a_machine_without_power_leaves_no_mount_on_its_host(
+    mounts: Mounts, tools: Path, root: Path
+) -> None:
+    """The lab's instances are processes, and their mounts the host's."""
+    mounts.mount(PLACE, mounts.folders.data / "digits")
+    (pid_file,) = tools.glob("*.pid")
+    pid = int(pid_file.read_text())
+    os.kill(pid, signal.SIGKILL)
+    _await_death(pid)
+    detach_below(root)
+    assert list(mounted_below(root)) == []
+    shutil.rmtree(root)
 
 
 @pytest.mark.root
