@@ -37,6 +37,7 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "state", words.state(job["state"], job["pause"] or job["phase"])
     yield "why", job["reason"]
     yield "because", show_instance.because(answer)
+    yield "failed", show_instance.failure(answer)
     yield "goes on", answer["goes_on"]
     yield "owner", job["owner"]
     yield "sweep", _sweep(job)

@@ -31,6 +31,18 @@ def because(answer: Json) -> str | None:
     return str(diagnosis["why"]) if diagnosis else None
 
 
+def failure(answer: Json) -> str | None:
+    """Of a job that goes on: why an attempt of it failed last, which another one may do too."""
+    if answer["job"]["state"] == "failed":
+        return None
+    failed = (it for it in reversed(answer["attempts"]) if it["diagnosis"])
+    newest = next(failed, None)
+    if newest is None:
+        return None
+    known = newest["diagnosis"]
+    return f"attempt {newest['generation']}: {known['what']}. {known['why']} {known['change']}"
+
+
 def image(answer: Json) -> str:
     """With the digest of what was pulled last, shortened as docker does it."""
     digests = (attempt["image_digest"] for attempt in reversed(answer["attempts"]))

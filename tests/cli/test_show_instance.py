@@ -112,6 +112,7 @@ MACHINE_LINES = {
     "advice",
     "last start",
     "because",
+    "failed",
 }
 
 
@@ -285,6 +286,17 @@ def test_a_failed_job_says_why(told: Told) -> None:
         "why": "It needs more.",
         "change": "use a smaller batch",
     }
+
+
+def test_a_job_that_goes_on_says_why_an_attempt_of_it_failed(told: Told) -> None:
+    known = Diagnosis(what="out of memory", why="It needs more.", change="Use a smaller batch.")
+    failed = an_attempt(
+        1, AttemptState.ENDED, end_reason=EndReason.FAILED, ended_at=at(900), diagnosis=known
+    )
+    told.job(failed, an_attempt(2, sent_s=901, launched_s=905, first_step_s=1000), retries=1)
+    lines = told.lines()
+    assert lines["failed"] == "attempt 1: out of memory. It needs more. Use a smaller batch."
+    assert "because" not in lines
 
 
 def test_how_often_it_saves(told: Told) -> None:
