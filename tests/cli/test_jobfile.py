@@ -67,9 +67,9 @@ F:18: run: expected text, found nothing
 F:19: budget: expected more than 0 USD, found -3
 F:20: retries: expected a whole number, found 1.5
 F:21: banana: unknown key; known keys here: name, resources, image, run, setup, workdir, data, \
-envs, secrets, budget, retries, save_signal, checkpoint, stall_after, amis, work, speeds, \
-deadline, policy, max_price, owner, sweep, tz, window, pause_above, pause_after, resume_below, unattended, alerts, \
-on_conflict"""
+envs, secrets, budget, retries, save_signal, as_root, checkpoint, stall_after, amis, work, speeds, \
+deadline, policy, max_price, owner, sweep, tz, window, pause_above, pause_after, resume_below, \
+unattended, alerts, on_conflict"""
 
 
 def _read(folder: Path, text: str, **given: str) -> Submission:
