@@ -164,7 +164,7 @@ def test_what_people_named_wins(ground: Ground) -> None:
 
 def test_a_v100_trains_from_what_was_baked_with_its_driver(ground: Ground) -> None:
     ground.baked()
-    with pytest.raises(Misconfigured, match="spotrunner bake --ami us-east-1=ami-"):
+    with pytest.raises(Misconfigured, match="spotrunner bake --for p3 --ami us-east-1=ami-"):
         AwsSites(ground.aws, installation="i1").image(REGION, P3, None, NEED)
     recipe = dataclasses.replace(LABEL.recipe, driver=Driver.PROPRIETARY)
     own = ground.baked(dataclasses.replace(LABEL, bake="bake:8c", recipe=recipe))

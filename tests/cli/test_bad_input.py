@@ -121,7 +121,8 @@ MISTAKES = [
         "F:3: resources.instance_types.0: p3.2xlarge needs an image of your own: its V100 GPU needs"
         " NVIDIA's proprietary driver, which no current Deep Learning AMI has (the last was Base"
         " Proprietary (Amazon Linux 2) 71.6 of January 2026); name one in the settings, amis:"
-        " {us-east-1: {p3: ami-…}}; or name it in the job file, amis: {us-east-1: ami-…}",
+        " {us-east-1: {p3: ami-…}}, or bake one (spotrunner bake --for p3 --ami us-east-1=ami-…);"
+        " or name it in the job file, amis: {us-east-1: ami-…}",
     ),
     (
         "an image that is not there",

@@ -213,8 +213,9 @@ def _no_public_image(region: str, known: InstanceType) -> str:
     )
 
 
-def _how_to_name(region: str, what: str = "TYPE OR FAMILY") -> str:
+def _how_to_name(region: str, family: str | None = None) -> str:
+    for_it = f" --for {family}" if family else ""
     return (
-        f"name one in the settings, amis: {{{region}: {{{what}: ami-…}}}}, or bake one (spotrunner"
-        f" bake --ami {region}=ami-…)"
+        f"name one in the settings, amis: {{{region}: {{{family or 'TYPE OR FAMILY'}: ami-…}}}}, or"
+        f" bake one (spotrunner bake{for_it} --ami {region}=ami-…)"
     )
