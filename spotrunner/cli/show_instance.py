@@ -40,7 +40,7 @@ def failure(answer: Json) -> str | None:
     if newest is None:
         return None
     known = newest["diagnosis"]
-    return f"attempt {newest['generation']}: {known['what']}. {known['why']} {known['change']}"
+    return f"attempt {newest['generation']}: {known['what']}: {known['why']}; {known['change']}"
 
 
 def image(answer: Json) -> str:

@@ -273,29 +273,29 @@ def test_two_machines_are_told_apart(told: Told) -> None:
 
 
 def test_a_failed_job_says_why(told: Told) -> None:
-    known = Diagnosis(what="out of memory", why="It needs more.", change="use a smaller batch")
+    known = Diagnosis(what="out of memory", why="it needs more", change="use a smaller batch")
     ended = an_attempt(
         1, AttemptState.ENDED, end_reason=EndReason.FAILED, ended_at=at(900), diagnosis=known
     )
     told.job(ended, state=JobState.FAILED, reason="out of memory: use a smaller batch")
     lines = told.lines()
     assert lines["why"] == "out of memory: use a smaller batch"
-    assert lines["because"] == "It needs more."
+    assert lines["because"] == "it needs more"
     assert told.json()["attempts"][0]["diagnosis"] == {
         "what": "out of memory",
-        "why": "It needs more.",
+        "why": "it needs more",
         "change": "use a smaller batch",
     }
 
 
 def test_a_job_that_goes_on_says_why_an_attempt_of_it_failed(told: Told) -> None:
-    known = Diagnosis(what="out of memory", why="It needs more.", change="Use a smaller batch.")
+    known = Diagnosis(what="out of memory", why="it needs more", change="use a smaller batch")
     failed = an_attempt(
         1, AttemptState.ENDED, end_reason=EndReason.FAILED, ended_at=at(900), diagnosis=known
     )
     told.job(failed, an_attempt(2, sent_s=901, launched_s=905, first_step_s=1000), retries=1)
     lines = told.lines()
-    assert lines["failed"] == "attempt 1: out of memory. It needs more. Use a smaller batch."
+    assert lines["failed"] == "attempt 1: out of memory: it needs more; use a smaller batch"
     assert "because" not in lines
 
 
