@@ -209,6 +209,8 @@ class Trainer:
         with_secrets = has_files(spec.secrets)
         return {
             "PYTHONUNBUFFERED": "1",
+            # What a stalled one prints on SIGABRT, and a crashed one by itself.
+            "PYTHONFAULTHANDLER": "1",
             # The SIGABRT that a stalled trainer gets prints the stacks of all its threads.
             "PYTHONFAULTHANDLER": "1",
             **({} if spec.as_root else self._home()),

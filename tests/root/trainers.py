@@ -15,7 +15,7 @@ from tests.root.dockerd import IMAGE
 # Says what it hears; leaves with 75 on SIGTERM unless it is `deaf`, with its argument when `end`
 # appears. It is slow to import where `imported` has to appear first.
 LISTENER = """
-import faulthandler, os, pathlib, signal, sys, threading
+import os, pathlib, signal, sys, threading
 here, pause = pathlib.Path(os.environ["SPOTRUNNER_OUTPUT_DIR"]), threading.Event()
 while "slow" in sys.argv and not (here / "imported").exists():
     pause.wait(0.02)
@@ -26,7 +26,6 @@ def leave(*_):
     note("TERM")
     if "deaf" not in sys.argv:
         sys.exit(75)
-faulthandler.enable()
 signal.signal(signal.SIGUSR1, lambda *_: note("USR1"))
 signal.signal(signal.SIGTERM, leave)
 note("up")
