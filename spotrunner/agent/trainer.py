@@ -23,12 +23,13 @@ from spotrunner.agent.container import Container
 from spotrunner.agent.docker import Docker
 from spotrunner.agent.first import First, oom_kills
 from spotrunner.agent.folders import Folders
-from spotrunner.agent.images import Image, Images
-from spotrunner.agent.runs import Launch, Runs, State, Unanswered
+from spotrunner.agent.images import Image, Images, NoImage, PullFailed
+from spotrunner.agent.runs import Launch, NotStarted, Runs, State, Unanswered
 from spotrunner.agent.secrets import has_files
 from spotrunner.agent.who import hand_over, ids
 from spotrunner.agent.words import Sig
 from spotrunner.core.model import NO_IMAGE, JobSpec
+from spotrunner.ports import PortError
 
 # How long an end that docker or systemd does not tell is waited for.
 GONE_S = 10.0
@@ -134,7 +135,7 @@ class Trainer:
         self._note()
         launch = Launch(
             spec=spec,
-            image=self._image or spec.image,
+            image=self._image or self._there(spec),
             environment=self.environment(spec),
             secrets=secrets or {},
             gpus=self.gpus,
@@ -143,6 +144,16 @@ class Trainer:
         self._runs.start(launch)
         self._find_first()
         self._note()
+
+    def _there(self, spec: JobSpec) -> str:
+        """Of an agent that has adopted the first trainer, and starts the second: the image is there
+        under the name that an earlier agent got it by."""
+        if spec.image == NO_IMAGE:
+            return ""
+        try:
+            return self.images.fetch(spec.image).name
+        except (NoImage, PullFailed, PortError) as error:
+            raise NotStarted(str(error)) from None
 
     def found(self) -> bool:
         """Whether an earlier agent of this attempt has started a trainer here that runs, or ended
@@ -210,8 +221,6 @@ class Trainer:
         return {
             "PYTHONUNBUFFERED": "1",
             # What a stalled one prints on SIGABRT, and a crashed one by itself.
-            "PYTHONFAULTHANDLER": "1",
-            # The SIGABRT that a stalled trainer gets prints the stacks of all its threads.
             "PYTHONFAULTHANDLER": "1",
             **({} if spec.as_root else self._home()),
             **envs,
