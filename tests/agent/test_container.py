@@ -426,6 +426,24 @@ def test_a_mirror_is_asked_first_and_need_not_have_everything(
         images(tmp_path, mirror="mirror.local/hub").fetch("tf/tf:1")
 
 
+def test_a_start_after_an_adoption_finds_the_image_by_the_name_that_it_came_by(
+    docker: FakeDocker, trainer: Trainer
+) -> None:
+    trainer.images.mirror = "mirror.local/hub"
+    docker.answers("image-inspect", out=inspected("mirror.local/hub/tf/tf"))
+    docker.answers("inspect", error="No such container", code=1)
+    trainer.start(a_spec(image="tf/tf:1"))
+    (line,) = [asked for asked in docker.asked if asked.startswith("run")]
+    assert " mirror.local/hub/tf/tf:1 -c" in line
+
+
+def test_an_image_that_is_gone_is_a_start_that_failed(docker: FakeDocker, trainer: Trainer) -> None:
+    docker.answers("image-inspect", code=1)
+    docker.answers("pull", error="no route to host", code=1)
+    with pytest.raises(NotStarted, match="no route"):
+        trainer.start(a_spec(image="tf/tf:1"))
+
+
 # -- who owns what
 
 
