@@ -51,8 +51,11 @@ def test_after_a_commit_the_old_ones_go(bucket: Bucket, checkpoints: Checkpoints
 
 def test_the_manifest_goes_first(bucket: Bucket, checkpoints: Checkpoints) -> None:
     """Nobody reads one whose files are gone, whenever we die."""
-    commit(bucket, checkpoints, 10, 20, 30)
-    bucket.objects.fail_next("delete", Unavailable("503"), prefix=f"{PREFIX}00000010-4-n1/v")
+    holder = bucket.holder(4)
+    save(checkpoints.folders.root, 10, A="a name before the manifest's", z="after it")
+    holder.commit(checkpoints.store(10), final=False)
+    commit(bucket, checkpoints, 20, 30)
+    bucket.objects.fail_next("delete", Unavailable("503"), prefix=f"{PREFIX}00000010-4-n1/A")
     with pytest.raises(Unavailable):
         bucket.retention(4).tidy(SAVING, always)
     left = [key for key in bucket.listed(PREFIX) if "00000010" in key]
