@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from spotrunner.lab.isolation import problem
+from tests.root.ground import Ground, isolated
 from tests.root.registry import Registry, serving
 from tests.root.rootfs import rootfs
 
@@ -36,3 +39,13 @@ def registry(_can_run: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """With an image of Debian and Python, for every test of the session."""
     with serving(rootfs(), tmp_path_factory.mktemp("registry")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def ground(registry: Registry) -> Iterator[Ground]:
+    """An isolated lab with a daemon, for the jobs of one file."""
+    # Without an image a trainer is a user of this machine, who must be able to go there.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with isolated(Path(folder), registry) as made:
+            yield made

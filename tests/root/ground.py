@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,12 +24,16 @@ from tests.root.left import Traces, machine
 from tests.root.registry import Registry
 
 PAYLOAD = Path(__file__).with_name("payload")
+BOOT_S = 120.0
+TRAIN_S = 240.0
+NOTICE_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
     stage: Stage
     registry: Registry
+    jobs: list[Followed] = field(default_factory=list)
 
     def submit(self, image: str | None = None, **envs: str) -> Followed:
         """The counter, by default with the registry's image."""
@@ -36,7 +41,8 @@ class Ground:
         text = (PAYLOAD / "job.yaml").read_text().replace("${IMAGE}", image)
         file = self.stage.payload / "job.yaml"
         file.write_text(text)
-        return Followed(self.stage, file, **envs)
+        self.jobs.append(Followed(self.stage, file, **envs))
+        return self.jobs[-1]
 
     def traces(self, instance_id: str | None = None) -> Traces:
         """Of the whole lab, or of one instance."""
@@ -49,6 +55,15 @@ class Ground:
         found = [pid for pid, line in self.traces(instance_id).processes() if program in line]
         assert len(found) == 1, self.traces(instance_id).processes()
         psutil.Process(found[0]).kill()
+
+
+def finished(job: Followed) -> Any:
+    """The result of a job that has come to its end, and whose instances are gone."""
+    until(lambda: job.state == "succeeded", TRAIN_S)
+    # An instance that EC2 takes within its first hour is free, and waits for its end.
+    job.stage.lab.skip(NOTICE_S)
+    until(job.nothing_left, 60)
+    return job.result()
 
 
 @contextmanager
@@ -79,5 +94,7 @@ def isolated(folder: Path, registry: Registry, seed: int = 3) -> Iterator[Ground
             registry=registry,
         )
         yield made
+        for job in made.jobs:
+            job.close()
     until(lambda: not made.traces().look(), 30)
     assert machine() == before, "the machine's own network is as it was"

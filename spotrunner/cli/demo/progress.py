@@ -14,6 +14,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+# Not looked for everywhere: a boot unpacks and renames folders meanwhile.
+_PROGRESS = "var/lib/spotrunner/*/logs/progress.jsonl"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
@@ -37,7 +40,7 @@ class ProgressFiles:
         """Hold what has appeared. `instances` is attempt -> instance id."""
         for attempt, instance_id in instances.items():
             if attempt not in self._files:
-                for path in (self._instances / instance_id).rglob("progress.jsonl"):
+                for path in (self._instances / instance_id).glob(_PROGRESS):
                     self._files[attempt] = path.open(encoding="utf-8")
 
     def steps(self, attempt: str) -> Steps | None:
