@@ -88,12 +88,14 @@ class Took:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """One case on one server. `source` has its files, which the server has too, as `data/`."""
+    """One case on one server. `source` has its files, which the server has too, as `data/`; `aws`
+    is there before the race, as it is in an agent."""
 
     case: Case
     binary: Path
     url: str
     root: Path
+    aws: Aws
 
     @property
     def source(self) -> Path:
@@ -112,7 +114,7 @@ class Bench:
 
     # -- ours ----------------------------------------------------------------------------------
 
-    def _parts(self, root: Path) -> tuple[Folders, Rclone, Aws]:
+    def _parts(self, root: Path) -> tuple[Folders, Rclone]:
         folders = Folders(root=root)
         folders.make()
         rclone = Rclone(
@@ -121,12 +123,12 @@ class Bench:
             endpoint_url=self.url,
             environment=KEYS,
         )
-        return folders, rclone, Aws(endpoint_url=self.url)
+        return folders, rclone
 
     def _ours_down(self, folder: Path) -> None:
-        folders, rclone, aws = self._parts(folder)
+        folders, rclone = self._parts(folder)
         data = DataSets(
-            buckets=S3Buckets(aws, REGION),
+            buckets=S3Buckets(self.aws, REGION),
             folders=folders,
             rclone=rclone,
             mounts=Mounts(attempt="bench", folders=folders, rclone=rclone),
@@ -135,11 +137,10 @@ class Bench:
         size = self.case.files * self.case.bytes
         source = DataSource(source=f"s3://{BUCKET}/data/", target="x", bytes=size, region=REGION)
         data.fetch(_spec(source))
-        aws.close()
 
     def _ours_up(self, prefix: str) -> None:
-        folders, rclone, aws = self._parts(self.root / "ours" / prefix)
-        objects = S3Objects(aws.s3(REGION), BUCKET)
+        folders, rclone = self._parts(self.root / "ours" / prefix)
+        objects = S3Objects(self.aws.s3(REGION), BUCKET)
         # The files lie there already, as if the trainer had written them.
         outputs = Outputs(
             objects=objects,
@@ -151,7 +152,6 @@ class Bench:
             bulk=Uploads(rclone=rclone, bucket=BUCKET, region=REGION),
         )
         outputs.finish(0)
-        aws.close()
 
     # -- theirs --------------------------------------------------------------------------------
 
@@ -297,10 +297,11 @@ def measure(case: Case, runs: int, binary: Path, folder: Path) -> list[dict[str,
     took: dict[tuple[str, str], list[Took]] = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix="sync-") as name:
         root = Path(name)
-        bench = Bench(case=case, binary=binary, url="", root=root)
-        _fill(case, bench.source)
+        _fill(case, root / "served" / BUCKET / "data")
         with served(case, binary, root) as url:
-            bench = dataclasses.replace(bench, url=url)
+            aws = Aws(endpoint_url=url)
+            aws.s3(REGION)
+            bench = Bench(case=case, binary=binary, url=url, root=root, aws=aws)
             clients = list(bench.clients().items())
             for run in range(runs):
                 for client, (down, up) in (
