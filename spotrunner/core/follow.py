@@ -4,12 +4,13 @@ moved, its notice, its stalls."""
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 
 from spotrunner.core.charges import transfer_usd_micros
 from spotrunner.core.draft import Draft
 from spotrunner.core.ends import LAST_WORDS, avoid
 from spotrunner.core.milestones import merged
-from spotrunner.core.model import Attempt, EndReason, Instance, InstanceState, Report
+from spotrunner.core.model import Attempt, EndReason, Instance, InstanceState, Notice, Report
 from spotrunner.core.money import billed_price, hour_index
 from spotrunner.core.retire import unpaid_reason
 from spotrunner.core.speed import is_warm
@@ -71,8 +72,8 @@ def follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     attempt = _follow_stall(draft, attempt, report)
     attempt = _follow_pace(draft, attempt, report)
     attempt = _follow_traffic(draft, attempt, report)
-    if report.notice is not None and attempt.notice is None:
-        attempt = _follow_notice(draft, attempt, report)
+    if report.notice is not None:
+        attempt = _follow_notice(draft, attempt, report.notice, report)
     if attempt.safe_at is None:
         attempt = _follow_save(draft, attempt, report)
     ending = LAST_WORDS.get(report.phase)
@@ -149,19 +150,31 @@ def _follow_traffic(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
     return attempt
 
 
-def _follow_notice(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
-    assert report.notice is not None
-    attempt = dataclasses.replace(attempt, notice=report.notice)
+def _follow_notice(draft: Draft, attempt: Attempt, notice: Notice, report: Report) -> Attempt:
+    if attempt.notice is not None:
+        return _follow_moved_notice(draft, attempt, attempt.notice, notice.at)
+    attempt = dataclasses.replace(attempt, notice=notice)
     if attempt.state in (AttemptState.STARTING, AttemptState.RUNNING):
         attempt = advance(attempt, AttemptState.INTERRUPTED)
     draft.mark(
         attempt,
         "notice",
-        f"EC2 takes the instance at {report.notice.at:%H:%M:%S}",
+        f"EC2 takes the instance at {notice.at:%H:%M:%S}",
         step=report.step,
-        seen_at=report.notice.seen_at.isoformat(),
+        seen_at=notice.seen_at.isoformat(),
     )
     avoid(draft, attempt, "EC2 interrupted an attempt here")
+    return attempt
+
+
+def _follow_moved_notice(draft: Draft, attempt: Attempt, known: Notice, at: dt.datetime) -> Attempt:
+    """Its agent acts by the new time, so whoever takes over from it has to wait for the same. An
+    agent that was started again says that it has seen it just now."""
+    if at == known.at:
+        return attempt
+    attempt = dataclasses.replace(attempt, notice=dataclasses.replace(known, at=at))
+    why = f"EC2 takes the instance at {at:%H:%M:%S}, and not at {known.at:%H:%M:%S}"
+    draft.mark(attempt, "notice-moved", why)
     return attempt
 
 

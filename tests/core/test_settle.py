@@ -385,6 +385,16 @@ def test_a_notice_interrupts() -> None:
     assert (attempt.state, attempt.notice) == (AttemptState.INTERRUPTED, a_notice(700))
 
 
+@pytest.mark.parametrize("moved_s", [640, 1300])
+def test_a_notice_that_moves_is_followed_and_was_seen_when_it_was_seen(moved_s: float) -> None:
+    """Also when the agent was started again meanwhile, which sees everything for the first time."""
+    attempt = an_attempt(state=AttemptState.INTERRUPTED, notice=a_notice(700))
+    report = a_report(notice=a_notice(moved_s, 590))
+    draft = settled(a_running_snapshot(attempt=attempt, reports=(report,)))
+    assert draft.attempts[ID].notice == a_notice(moved_s, 580)
+    assert [event.kind for event in draft.events] == ["notice-moved"]
+
+
 @pytest.mark.parametrize(
     ("committed_s", "safe_s"), [(None, None), (579, None), (580, 580), (590, 590)]
 )
