@@ -17,7 +17,7 @@ import structlog
 from spotrunner.agent.imds import ImdsUnknown
 from spotrunner.agent.outputs import Outputs
 from spotrunner.agent.retention import Retention
-from spotrunner.core.saving import ASKED_FOR, Saving
+from spotrunner.core.saving import Saving
 from spotrunner.ports import GaveWay, PortError
 
 SEND_EVERY_S = 60.0
@@ -52,7 +52,8 @@ class Aside:
         self._urgent = 0
         self._quiet_until_s = 0.0
         self._committed = False
-        self.saving: Saving = ASKED_FOR
+        # None while nobody knows what the job wants to keep: then nothing is removed
+        self.saving: Saving | None = None
         self.watched = False
 
     # -- for whoever has something urgent --------------------------------------------------------
@@ -117,7 +118,7 @@ class Aside:
     def look(self, *, send: bool) -> None:
         """One turn. What fails is tried again at the next one, or after the next commit."""
         try:
-            if self._committed:
+            if self._committed and self.saving is not None:
                 self._committed = False
                 self._retention.tidy(self.saving, self.may_go_on)
             if send:
@@ -126,3 +127,5 @@ class Aside:
             _log.info("gave way to what is urgent")
         except (PortError, OSError) as error:
             _log.warning("not done", what="aside", why=f"{type(error).__name__}: {error}")
+        except Exception:  # noqa: BLE001 -- the outermost catch of this thread: it records
+            _log.exception("a bug")

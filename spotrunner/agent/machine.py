@@ -294,7 +294,9 @@ class Machine:
         """Go on without what cannot be had, or fail where nothing is left without it."""
         task = event.task
         if isinstance(task, w.Commit):
-            self._record.newest_step = self._claim.step
+            # One that was saved while the last try was under way has all its own tries.
+            if self._record.newest_step <= task.step:
+                self._record.newest_step = self._claim.step
         elif isinstance(task, w.Finalize):
             self._claim.give_up()
         elif isinstance(task, w.KeepLogs):

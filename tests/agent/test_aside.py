@@ -94,11 +94,36 @@ def test_after_a_commit_what_is_too_old_goes(
     assert not any("00000010" in key for key in bucket.listed(CHECKPOINTS))
 
 
+def test_while_nobody_knows_what_a_job_keeps_nothing_goes(
+    bucket: Bucket, outputs: Outputs, tmp_path: Path
+) -> None:
+    """An agent that has to stop a trainer before it could read its job's spec."""
+    aside = bucket.aside(4, outputs)
+    checkpoints, holder = bucket.checkpoints(4, tmp_path), bucket.holder(4)
+    for step in (10, 20, 30, 40, 50):
+        save(tmp_path, step)
+        holder.commit(checkpoints.store(step), final=False)
+    aside.committed()
+    aside.look(send=False)
+    assert any("00000010" in key for key in bucket.listed(CHECKPOINTS))
+    aside.saving = Saving()
+    aside.look(send=False)
+    assert not any("00000010" in key for key in bucket.listed(CHECKPOINTS))
+
+
 def test_what_fails_is_tried_again_and_hurts_nobody(bucket: Bucket, outputs: Outputs) -> None:
     aside = bucket.aside(4, outputs)
     bucket.objects.fail_next("put", Unavailable("503"), prefix=EVENTS)
     aside.look(send=True)
     assert bucket.listed(EVENTS) == []
+    aside.look(send=True)
+    assert bucket.listed(EVENTS) == [EVENTS]
+
+
+def test_a_bug_of_ours_is_not_the_end_of_it(bucket: Bucket, outputs: Outputs) -> None:
+    aside = bucket.aside(4, outputs)
+    bucket.objects.fail_next("put", KeyError("a bug"), prefix=EVENTS)  # type: ignore[arg-type]
+    aside.look(send=True)
     aside.look(send=True)
     assert bucket.listed(EVENTS) == [EVENTS]
 

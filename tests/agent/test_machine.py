@@ -234,6 +234,17 @@ def test_a_commit_without_an_answer_is_tried_again(told: Told) -> None:
     assert told.count(w.Commit) == 2
 
 
+def test_giving_one_checkpoint_up_forgets_no_later_one(told: Told) -> None:
+    told.trains(10)
+    told.on(w.Saved(step=50))
+    gone = w.Undone(task=w.Commit(step=50, final=False), why="no longer on the disk", hopeless=True)
+    for _ in range(told.machine.config.hopeless_tries - 1):
+        told.on(gone)
+        told.wait_until((told.now - T0).total_seconds() + 30)
+    told.on(w.Saved(step=60))
+    assert w.Commit(step=60, final=False) in told.on(gone)
+
+
 def test_reports_the_first_step_of_its_own(told: Told) -> None:
     told.trains(100)
     told.on(w.Progressed(step=100, total_steps=2300))
