@@ -14,6 +14,8 @@ import requests
 
 # Half of what EC2 allows: old tokens are renewed on a 401 anyway.
 TOKEN_TTL_S = 10_800
+# EC2 is as old as that, and datetime ends soon after.
+_FIRST_YEAR, _LAST_YEAR = 2006, 9000
 _TOKEN_HEADER = "X-aws-ec2-metadata-token"
 
 
@@ -100,7 +102,9 @@ class Imds:
                 timeout=self._timeout_s,
                 allow_redirects=False,
             )
-        except (requests.RequestException, UnicodeError) as error:
+        # ValueError: requests reads also what it was told not to follow, and believes that it is
+        # an address.
+        except (requests.RequestException, ValueError) as error:
             raise ImdsUnknown(f"{path}: {type(error).__name__}") from error
 
     def _session(self) -> requests.Session:
@@ -126,4 +130,7 @@ def _parse_time(text: object) -> dt.datetime:
         time = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
     except ValueError as error:
         raise ImdsUnknown(f"not a time: {str(text)[:40]!r}") from error
+    if not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        # Nor is it one that could be reckoned with.
+        raise ImdsUnknown(f"not a time of ours: {str(text)[:40]!r}")
     return time if time.tzinfo is not None else time.replace(tzinfo=dt.timezone.utc)

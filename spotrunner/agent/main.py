@@ -152,10 +152,15 @@ class Agent:
 
     def _watch_notices(self) -> None:
         watch = NoticeWatch(self._deeds.imds)
-        while not self._stopped.wait(NOTICE_EVERY_S):
+
+        def look() -> w.Event | None:
             at = watch.poll()
-            if at is not None:
-                self._inbox.put(w.NoticeSeen(at=at))
+            return None if at is None else w.NoticeSeen(at=at)
+
+        while not self._stopped.wait(NOTICE_EVERY_S):
+            seen = self._guarded(look)
+            if seen is not None:
+                self._inbox.put(seen)
 
 
 class NoticeWatch:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fnmatch
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from email.utils import format_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from typing_extensions import Self
 
+from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.lab.endpoint.server import HttpServer, empty_moto
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 REGION = "us-east-1"
+
+# Shorter than a client waits for an answer before it asks again.
+HELD_S = 8.0
 
 # What S3 answers in trouble: the status, its code, its text.
 ANSWERS = {
@@ -34,16 +40,18 @@ ANSWERS = {
 class Fault:
     """The next `times` requests with this method whose path fits. Beside S3's own answers: `lost`
     is done and not answered, `cut` ends in the middle of the body that is on its way, `slow` takes
-    its time."""
+    its time, `held` waits for `release`. `after` so many that fit and are answered."""
 
     kind: str
     method: str
     path: str
     times: int = 1
+    after: int = 0
 
 
 class FaultyS3:
-    """A context manager; `url` is where it serves."""
+    """A context manager; `url` is where it serves, `calm_url` where nothing ever breaks. `ahead` is
+    how far its time is ahead of this machine's."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -54,6 +62,14 @@ class FaultyS3:
         # How many requests have met what is scripted.
         self.met = 0
         self.url = self._server.url
+        self._calm = HttpServer(lambda environ, start: self._moto(environ, self._dated(start)))
+        self.calm_url = self._calm.url
+        self.ahead = dt.timedelta()
+        self._clock = ServerClock()
+        self._released = threading.Event()
+
+    def now(self) -> dt.datetime:
+        return self._clock.now() + self.ahead
 
     def bucket(self, aws: Aws) -> str:
         self._buckets += 1
@@ -65,10 +81,20 @@ class FaultyS3:
         with self._lock:
             self._faults = list(faults)
             self.met = 0
+            self._released.set()
+            self._released = threading.Event()
+
+    def release(self) -> None:
+        """What is held goes on."""
+        self._released.set()
 
     def _serve(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        start = self._dated(start)
+        released = self._released
         fault = self._next(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         kind = fault.kind if fault is not None else ""
+        if kind == "held":
+            released.wait(HELD_S)
         if kind in ANSWERS:
             return _refused(kind, environ, start)
         if kind == "slow":
@@ -84,16 +110,29 @@ class FaultyS3:
     def _next(self, method: str, path: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:
-                fits = fault.method == method and fnmatch.fnmatchcase(path, fault.path)
-                if fits and fault.times:
+                fits = fnmatch.fnmatchcase(f"{method} {path}", f"{fault.method} {fault.path}")
+                if fits and fault.after:
+                    fault.after -= 1
+                elif fits and fault.times:
                     fault.times -= 1
                     self.met += 1
                     return fault
         return None
 
+    def _dated(self, start: StartResponse) -> StartResponse:
+        def dated(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+        ) -> Callable[[bytes], object]:
+            kept = [(name, value) for name, value in headers if name.lower() != "date"]
+            date = format_datetime(self.now().replace(microsecond=0), usegmt=True)
+            return start(status, [*kept, ("Date", date)], exc_info)
+
+        return dated
+
     def __enter__(self) -> Self:
         empty_moto()
         self._server.start()
+        self._calm.start()
         return self
 
     def __exit__(
@@ -102,7 +141,9 @@ class FaultyS3:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.release()
         self._server.close()
+        self._calm.close()
 
 
 def _refused(kind: str, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:

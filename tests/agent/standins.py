@@ -23,7 +23,7 @@ printf '%s\\n' "${0##*/} $*" >> "${0%/*}/calls"
 # Whatever a registry would say is said here; the rest is the lab's own stand-in.
 _DOCKER = """\
 #!{python} -IS
-import pathlib, sys
+import pathlib, sys, time
 
 here = pathlib.Path(__file__).parent
 verb, arguments = sys.argv[1], sys.argv[2:]
@@ -33,6 +33,8 @@ if verb == "pull":
     if "limited" in arguments[-1] and not (here / "asked").exists():
         (here / "asked").touch()
         sys.exit("toomanyrequests: You have reached your pull rate limit")
+    while "held" in arguments[-1] and not (here / "released").exists():
+        time.sleep(0.05)
     if "missing" in arguments[-1]:
         sys.exit("Error response from daemon: manifest unknown")
 sys.path.insert(0, {package_root!r})
