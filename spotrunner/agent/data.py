@@ -13,7 +13,7 @@ from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.rclone import PARTIAL_SUFFIX, DiskFull, Moved, Place, Rclone
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataMode, DataSource, JobSpec
-from spotrunner.ports import Buckets, GaveWay, Misconfigured
+from spotrunner.ports import Buckets, GaveWay, Misconfigured, NotAuthorized
 
 # Left free on the disk that takes the data: docker, checkpoints and logs live there too.
 MARGIN_BYTES = 1 << 30
@@ -86,7 +86,13 @@ class DataSets:
 
     def _place(self, source: DataSource) -> Place:
         bucket, _, prefix = source.source.removeprefix("s3://").partition("/")
-        region = source.region or self.buckets.region(bucket)
+        try:
+            region = source.region or self.buckets.region(bucket)
+        except NotAuthorized as error:
+            # Nor would the next machine get it, and this one is paid while it asks.
+            raise Misconfigured(
+                f"{source.source}: grant the instances' role s3:ListBucket on the bucket ({error})"
+            ) from None
         return Place(bucket=bucket, prefix=prefix, region=region)
 
 

@@ -114,6 +114,8 @@ class Deeds:
     def _identify(self, _: w.Identify) -> w.Event:
         identity = self.imds.identity()
         self.power.confirm(identity.attempt)
+        # Before anybody ships a line of a trainer that is here.
+        self.secrets.recall()
         return w.Identified(launched_at=identity.launched_at, has_trainer=self.trainer.found())
 
     def _fetch(self, task: w.Fetch) -> w.Event:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spotrunner.agent.docker import TIMEOUT_S, Docker
 from spotrunner.agent.runs import Unanswered
-from spotrunner.ports import Clock, Registries
+from spotrunner.ports import Clock, NotAuthorized, Registries
 
 # Twenty gigabytes over a slow network.
 PULL_TIMEOUT_S = 3600.0
@@ -101,7 +101,11 @@ class Images:
         found = _ECR.fullmatch(registry)
         if found is None or self._is_fresh(registry):
             return
-        login = self.registries.login(found["region"])
+        try:
+            login = self.registries.login(found["region"])
+        except NotAuthorized as error:
+            # It is no different on the next machine, and this one is paid while it asks.
+            raise NoImage(str(error)) from None
         try:
             said = self.docker(
                 *("login", "--username", login.user, "--password-stdin", registry),

@@ -68,13 +68,17 @@ class JobSecrets:
         if values.keys() != {it.name for it in wanted}:
             values = self._read(wanted)
             self._keep(values)
-        self._mask.learn(values.values())
-        self._redact([value for value in values.values() if len(value) >= SHORTEST])
+        self._learn(values)
         by_form = {
             form: {it.name: values[it.name] for it in wanted if it.form is form}
             for form in SecretForm
         }
         self._environment, self._files = by_form[SecretForm.ENV], by_form[SecretForm.FILE]
+
+    def recall(self) -> None:
+        """Those that an earlier agent has fetched for a trainer that is here: what it prints may
+        have to be shipped before the fetch is done."""
+        self._learn(self._copied())
 
     def lay(self, uid: int, gid: int) -> None:
         """Put the files where the trainer, and nobody but root beside it, can read them. Raises
@@ -94,6 +98,10 @@ class JobSecrets:
         self._copy.unlink(missing_ok=True)
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _learn(self, values: Mapping[str, str]) -> None:
+        self._mask.learn(values.values())
+        self._redact([value for value in values.values() if len(value) >= SHORTEST])
 
     def _read(self, refs: Iterable[SecretRef]) -> dict[str, str]:
         values, wrong = {}, []

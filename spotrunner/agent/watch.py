@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import structlog
+
 from spotrunner.agent.folders import Folders, complete_steps
 from spotrunner.agent.gpus import driver_version
 from spotrunner.agent.logs import CHUNK_BYTES, LogShipper
@@ -17,6 +19,8 @@ from spotrunner.core.diagnosis import Diagnosis, diagnose
 
 LOOK_EVERY_S = 0.2
 _ADOPTED_BYTES = 64 * 1024
+
+_log = structlog.get_logger(__name__)
 
 
 class ProgressTail:
@@ -99,27 +103,54 @@ class TrainerWatch:
         self._ship = ship
         self._logs = logs
         self._progress = ProgressTail(folders.progress, adopted=adopted)
+        self._trouble = ""
         self._known = set() if adopted else set(complete_steps(folders.checkpoints))
 
     def run(self) -> None:
         pause = threading.Event()
-        while self.look() is None:
+        while not self._is_over():
             pause.wait(LOOK_EVERY_S)
 
     def look(self) -> Exit | None:
         """One look; the end once the trainer is gone. All that it left is told before."""
         end = self._trainer.poll()
-        for event in self._progress.read():
-            self._put(event)
-        for step in sorted(set(complete_steps(self._folders.checkpoints)) - self._known):
-            self._known.add(step)
-            self._put(Saved(step=step))
+        self._guarded(self._tell_progress)
+        self._guarded(self._tell_saves)
         if end is not None:
             self._put(self._ended(end))
         elif self._logs.waiting_bytes >= CHUNK_BYTES:
             self._logs.bound()
             self._ship()
         return end
+
+    def _tell_progress(self) -> None:
+        for event in self._progress.read():
+            self._put(event)
+
+    def _tell_saves(self) -> None:
+        for step in sorted(set(complete_steps(self._folders.checkpoints)) - self._known):
+            self._known.add(step)
+            self._put(Saved(step=step))
+
+    def _is_over(self) -> bool:
+        over = False
+
+        def look() -> None:
+            nonlocal over
+            over = self.look() is not None
+
+        self._guarded(look)
+        return over
+
+    def _guarded(self, part: Callable[[], None]) -> None:
+        """The trainer writes what is read here: whatever it makes of it, its saves and its end are
+        told. What goes wrong is recorded once as long as it stays the same."""
+        try:
+            part()
+        except Exception as error:  # noqa: BLE001 -- the outermost catch of this thread
+            if repr(error) != self._trouble:
+                self._trouble = repr(error)
+                _log.warning("what the trainer wrote cannot be read", exc_info=True)
 
     def _ended(self, end: Exit) -> Event:
         """One that was ended from outside is the machine's fault; one that we have ended needs no

@@ -18,7 +18,7 @@ from spotrunner.agent.images import Image, Images, NoImage, PullFailed
 from spotrunner.agent.runs import Launch, NotStarted, State, Unanswered, Unstartable
 from spotrunner.agent.trainer import Trainer
 from spotrunner.core.secret_ref import SecretForm, SecretRef
-from spotrunner.ports import NotAuthorized, RegistryLogin
+from spotrunner.ports import RegistryLogin
 from tests.agent.world import HandClock, NoRegistries, a_spec
 
 ECR = "111122223333.dkr.ecr.eu-west-1.amazonaws.com"
@@ -407,7 +407,7 @@ def test_a_role_that_may_not_log_in_is_told_what_to_grant(
     docker: FakeDocker, tmp_path: Path
 ) -> None:
     docker.answers("image-inspect", code=1)
-    with pytest.raises(NotAuthorized):
+    with pytest.raises(NoImage, match="no registry in eu-west-1"):
         images(tmp_path).fetch(f"{ECR}/model:1")
     docker.answers("pull", error="pull access denied: not authorized to perform", code=1)
     with pytest.raises(NoImage, match="ecr:BatchGetImage"):
@@ -424,6 +424,13 @@ def test_a_mirror_is_asked_first_and_need_not_have_everything(
     docker.answers("pull", error="manifest unknown", code=1)
     with pytest.raises(NoImage, match=r"docker pull tf/tf:1"):
         images(tmp_path, mirror="mirror.local/hub").fetch("tf/tf:1")
+
+
+def test_a_mirror_that_lets_nobody_in_keeps_no_image_from_a_job(
+    docker: FakeDocker, tmp_path: Path
+) -> None:
+    docker.answers("image-inspect", code=1)
+    assert images(tmp_path, mirror=f"{ECR}/hub").fetch("tf/tf:1").name == "tf/tf:1"
 
 
 def test_a_start_after_an_adoption_finds_the_image_by_the_name_that_it_came_by(

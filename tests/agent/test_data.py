@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spotrunner.adapters.memory import MemoryBuckets
 from spotrunner.agent.data import DataSets, Uploads
 from spotrunner.agent.folders import Folders, files_below
 from spotrunner.agent.mounts import Mounts
@@ -26,10 +27,10 @@ from spotrunner.agent.rclone import (
 )
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataSource
-from spotrunner.ports import GaveWay, Misconfigured, Unavailable
+from spotrunner.ports import GaveWay, Misconfigured, NotAuthorized, Unavailable
 from tests.agent.rclone_binary import rclone_binary
 from tests.agent.s3_server import KEYS, RESET, S3Server
-from tests.agent.world import Bucket, a_spec
+from tests.agent.world import Bucket, HandClock, a_spec
 
 SET = {f"digits/part-{n}.npz": bytes([n]) * 1000 for n in range(6)}
 SOURCE = DataSource(source="s3://sets/digits/", target="digits", region="us-east-1")
@@ -192,6 +193,16 @@ def test_a_prefix_without_data_is_said(s3: S3Server, disk: Disk) -> None:
 def test_a_bucket_that_is_not_there_is_said(s3: S3Server, disk: Disk) -> None:
     with pytest.raises(Misconfigured, match="there is no bucket sets"):
         disk.fetch()
+
+
+def test_a_bucket_that_the_role_may_not_ask_for_its_region_is_said(disk: Disk) -> None:
+    class Barred(MemoryBuckets):
+        def region(self, bucket: str) -> str:
+            raise NotAuthorized(f"HeadBucket of {bucket}: 403")
+
+    disk.data = dataclasses.replace(disk.data, buckets=Barred(HandClock()))
+    with pytest.raises(Misconfigured, match=r"s3://sets/digits/: grant .* s3:ListBucket .*403"):
+        disk.fetch(dataclasses.replace(SOURCE, region=None))
 
 
 def test_a_name_cannot_lead_out_of_the_folder(s3: S3Server, disk: Disk) -> None:

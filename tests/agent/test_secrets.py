@@ -130,6 +130,18 @@ def test_an_agent_started_again_asks_nobody(agent: Agent, kept: Kept, bucket: Bu
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
+def test_an_agent_started_again_masks_before_it_has_fetched(
+    agent: Agent, kept: Kept, bucket: Bucket
+) -> None:
+    """It may have to ship the log of a trainer that it finds, and S3 does not tell the spec."""
+    agent.secrets.fetch([WANDB, TOKEN])
+    again = Agent(kept, bucket, agent.folder.parent.parent)
+    again.secrets.recall()
+    assert again.mask(b"w-1234567") == b"***"
+    assert "w-1234567" in again.redacted
+    assert again.secrets.environment == {}
+
+
 def test_all_that_is_wrong_is_told_at_once(agent: Agent, kept: Kept, bucket: Bucket) -> None:
     kept.values["team/wandb"] = NotAuthorized("allow secretsmanager:GetSecretValue on x")
     kept.values["/hf"] = NotFound("the parameter /hf in us-east-1 does not exist there")

@@ -29,14 +29,19 @@ class Ended:
         return self.end
 
 
-def told(root: Path, trainer: Ended, *, adopted: bool = False) -> list[w.Event]:
+def a_watch(
+    root: Path, trainer: Ended, events: list[w.Event], *, adopted: bool = False
+) -> TrainerWatch:
     folders = Folders(root=root)
     folders.make()
     keys = Keys(job_id=JOB, attempt=f"{JOB}.4", generation=4)
     logs = LogShipper(Bucket().objects, keys, folders.trainer_log, folders.shipped)
+    return TrainerWatch(trainer, folders, events.append, lambda: None, logs, adopted=adopted)  # type: ignore[arg-type]
+
+
+def told(root: Path, trainer: Ended, *, adopted: bool = False) -> list[w.Event]:
     events: list[w.Event] = []
-    watch = TrainerWatch(trainer, folders, events.append, lambda: None, logs, adopted=adopted)  # type: ignore[arg-type]
-    assert watch.look() == trainer.end
+    assert a_watch(root, trainer, events, adopted=adopted).look() == trainer.end
     return events
 
 
@@ -61,6 +66,32 @@ def test_one_that_we_have_ended_needs_none(tmp_path: Path, code: int, sig: Sig) 
 def test_one_that_was_ended_from_outside_is_the_machines_fault(tmp_path: Path) -> None:
     (event,) = told(tmp_path, Ended(Exit(code=137, lost="somebody removed it")))
     assert event == w.Unfit(why="the trainer is gone: somebody removed it")
+
+
+def test_what_cannot_be_read_hides_neither_a_save_nor_the_end(tmp_path: Path) -> None:
+    folders = Folders(root=tmp_path)
+    folders.make()
+    save(tmp_path, 20)
+    folders.progress.mkdir()
+    assert told(tmp_path, Ended(Exit(code=0)), adopted=True) == [
+        w.Saved(step=20),
+        w.TrainerExited(code=0),
+    ]
+
+
+def test_a_look_that_fails_is_not_the_last(tmp_path: Path) -> None:
+    class Stumbles(Ended):
+        looks = 0
+
+        def poll(self) -> Exit:
+            self.looks += 1
+            if self.looks < 3:
+                raise ValueError("systemctl said something new")
+            return self.end
+
+    events: list[w.Event] = []
+    a_watch(tmp_path, Stumbles(Exit(code=1)), events).run()
+    assert events == [w.TrainerExited(code=1)]
 
 
 def test_of_an_adopted_one_all_that_lies_there_is_news(tmp_path: Path) -> None:
