@@ -27,7 +27,7 @@ import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 
-from spotrunner.adapters.aws.objects import S3Objects
+from spotrunner.adapters.aws.objects import S3Buckets
 from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.heads import ObjectHeads
 from spotrunner.agent.carry import Carried
@@ -104,7 +104,7 @@ def bare(url: str, root: Path, part_mib: int, threads: int) -> Callable[[Path], 
 
 def ours(url: str, root: Path) -> Callable[[Path], None]:
     """Upload with digests, manifest, and the swap of HEAD."""
-    objects = S3Objects(Aws(endpoint_url=url).s3(REGION), BUCKET)
+    objects = S3Buckets(Aws(endpoint_url=url), REGION).objects(BUCKET)
     heads = ObjectHeads(objects)
     job = f"bench-{secrets.token_hex(4)}"
     checkpoints = Checkpoints(

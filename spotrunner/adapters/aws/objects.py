@@ -40,12 +40,15 @@ class S3Objects:
         *,
         part_bytes: int = PART_BYTES,
         part_pauses_s: Sequence[float] = PART_PAUSES_S,
+        carrier: S3Client | None = None,
     ) -> None:
-        """`part_bytes` is at least 5 MiB on AWS."""
+        """`part_bytes` is at least 5 MiB on AWS. `carrier`: a client with more patience, for the
+        bytes of files."""
+        carrier = carrier or client
         self._client = client
         self._bucket = bucket
-        self._uploads = Uploads(client, bucket, part_bytes=part_bytes, part_pauses_s=part_pauses_s)
-        self._downloads = Downloads(client, bucket, part_bytes=part_bytes)
+        self._uploads = Uploads(carrier, bucket, part_bytes=part_bytes, part_pauses_s=part_pauses_s)
+        self._downloads = Downloads(carrier, bucket, part_bytes=part_bytes)
 
     def get(self, key: str) -> Blob:
         with by_meaning():
@@ -130,7 +133,8 @@ class S3Buckets:
         self._region = region
 
     def objects(self, bucket: str) -> S3Objects:
-        return S3Objects(self._aws.s3(self._region), bucket)
+        carrier = self._aws.carrier(self._region)
+        return S3Objects(self._aws.s3(self._region), bucket, carrier=carrier)
 
     def region(self, bucket: str) -> str:
         try:

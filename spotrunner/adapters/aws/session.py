@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 10.0
 LAUNCH_TIMEOUT_S = 20.0
+# Of parts of large files, eight of them on one line: to send one again makes a slow line slower.
+TRANSFER_TIMEOUT_S = 45.0
 ASIDE_TIMEOUT_S = 3.0
 ATTEMPTS = 2
 S3_ATTEMPTS = 3
@@ -111,13 +113,21 @@ class Aws:
     def s3(self, region: str) -> S3Client:
         # "virtual" also gives presigned URLs of the bucket's own region: a new bucket is not yet
         # known at the global endpoint. Another server than AWS's has no names for buckets.
-        settings = Config(
+        client: S3Client = self._client("s3", region, "", self._s3_settings())
+        return client
+
+    def carrier(self, region: str) -> S3Client:
+        """The same for the bytes of files."""
+        settings = self._s3_settings().merge(Config(read_timeout=TRANSFER_TIMEOUT_S))
+        client: S3Client = self._client("s3", region, "carrier", settings)
+        return client
+
+    def _s3_settings(self) -> Config:
+        return Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if self._endpoint_url else "virtual"},
             retries=_retries(S3_ATTEMPTS),
         )
-        client: S3Client = self._client("s3", region, "", settings)
-        return client
 
     def close(self) -> None:
         """Close all connections; no client may be used afterwards."""
