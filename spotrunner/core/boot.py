@@ -330,10 +330,12 @@ docker_onto_nvme() {
   systemctl start containerd.service docker.socket docker.service
 }
 
-# Stopped before docker when the machine goes down, so that it can still save and commit.
+# Stopped before docker when the machine goes down, so that it can still save and commit; the last to
+# be killed for want of memory; and it hands its own limit of pinned memory on to containers.
 start_agent() {
   systemd-run --unit=spotrunner-agent \
     --property=Restart=always --property=RestartSec=1 --property=StartLimitIntervalSec=0 \
+    --property=OOMScoreAdjust=-900 --property=LimitMEMLOCK=infinity \
     --property=After=docker.service --property=KillMode=mixed --property=TimeoutStopSec=110 \
     --property=StandardOutput=journal+console --property=StandardError=journal+console \
     --setenv=PYTHONPATH="$home" --setenv=SPOTRUNNER_ROOT="$root" \

@@ -146,6 +146,8 @@ def test_boots_the_agent(sandbox: Sandbox, curl: bool) -> None:
     assert "--unit=spotrunner-agent" in start
     assert "--property=Restart=always" in start
     assert "--property=StartLimitIntervalSec=0" in start
+    assert "--property=OOMScoreAdjust=-900" in start, "the trainer goes first"
+    assert "--property=LimitMEMLOCK=infinity" in start, "containers get no more than it has"
     assert "--property=StandardOutput=journal+console" in start
     assert "--property=StandardError=journal+console" in start
     assert f"--setenv=PYTHONPATH={home}" in start
