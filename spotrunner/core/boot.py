@@ -330,8 +330,8 @@ docker_onto_nvme() {
   systemctl start containerd.service docker.socket docker.service
 }
 
-# Stopped before docker when the machine goes down, so that it can still save and commit; the last to
-# be killed for want of memory; and it hands its own limit of pinned memory on to containers.
+# Stopped before docker when the machine goes down, so that it can still save and commit; the last
+# to be killed for want of memory; and it hands its own limit of pinned memory on to containers.
 start_agent() {
   systemd-run --unit=spotrunner-agent \
     --property=Restart=always --property=RestartSec=1 --property=StartLimitIntervalSec=0 \
