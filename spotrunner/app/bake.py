@@ -114,12 +114,24 @@ class Bakery:
         image = self._made(plan) if plan.image else self._make(plan)
         copies = [copy for copy in plan.copies if copy.state in (AVAILABLE, PENDING)]
         for region in plan.missing:
-            copy = self._again(partial(self.images.copy, image, region))
-            self._tell(f"copying to {region}: {copy}")
-            copies.append(dataclasses.replace(image, id=copy, region=region, state=PENDING))
+            copies.append(self._copied(image, region))
         done = [self._available(copy, self._patience.copy_s) for copy in copies]
         by_region = {it.region: it for it in (image, *done)}
         return tuple(by_region[region] for region in plan.regions)
+
+    def _copied(self, image: BakedImage, region: str) -> BakedImage:
+        """Under the token of an earlier run EC2 would answer with the copy of then, which may have
+        failed or been removed since: each run has its own."""
+        try:
+            copy = self._again(partial(self.images.copy, image, region, secrets.token_hex(16)))
+        except Misconfigured:
+            # The name is taken, by one that failed or that no listing had shown yet.
+            found = self._again(lambda: self.images.made(region, image.label))
+            if found is None:
+                raise
+            return found
+        self._tell(f"copying to {region}: {copy}")
+        return dataclasses.replace(image, id=copy, region=region, state=PENDING)
 
     def _made(self, plan: Plan) -> BakedImage:
         """Somebody had begun it, and was interrupted."""

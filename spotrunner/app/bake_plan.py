@@ -15,7 +15,7 @@ from spotrunner.core.baked import (
     Recipe,
     driver_of,
 )
-from spotrunner.core.catalogue import TYPES, Architecture
+from spotrunner.core.catalogue import TYPES, Architecture, family_of
 from spotrunner.core.charges import (
     extras_usd_micros_hour,
     snapshot_usd_micros_month,
@@ -59,7 +59,8 @@ class Costs:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What there is of it, and what is to be done. `image` is the one in `region`, from which the
-    others are copied."""
+    others are copied. `disk_gib` is the smallest disk that a job can start from it with; in
+    `overruled` the settings name another image for this type, and that one is taken."""
 
     recipe: Recipe
     region: str
@@ -71,6 +72,8 @@ class Plan:
     copies: tuple[BakedImage, ...]
     instance_type: str
     costs: Costs
+    disk_gib: int
+    overruled: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -141,7 +144,13 @@ class Planner:
             copies=tuple(copy for copy in found.values() if copy is not None),
             instance_type=kind,
             costs=self._costs(region, regions, kind, base.disk_gib + ROOM_GIB),
+            disk_gib=base.disk_gib + ROOM_GIB if image is None else image.disk_gib,
+            overruled=tuple(it for it in regions if self._is_named(it, wish.kind)),
         )
+
+    def _is_named(self, region: str, kind: str) -> bool:
+        named = self._settings.amis.get(region, {})
+        return kind in named or family_of(kind) in named
 
     def _base(self, wish: Wish) -> tuple[str, Base]:
         """Near the bucket where that may be; a machine image that is named says where."""

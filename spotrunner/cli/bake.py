@@ -91,7 +91,10 @@ def make(
         print_json({"images": [_row(it, {}) for it in made]})
     else:
         _show(bakery, made)
-        say(f"jobs with image: {plan.recipe.container} start from it, where no amis are named")
+        say(
+            f"jobs with image: {plan.recipe.container} and a disk_gib of at least {plan.disk_gib}"
+            " start from it, where no amis are named"
+        )
 
 
 @bake.command("ls")
@@ -303,6 +306,12 @@ def _say_plan(plan: Plan) -> None:
     month = words.usd(costs.keeping_a_month / 1e6)
     say(f"snapshots: {month} a month at the most, until: spotrunner bake rm")
     say("none of it counts against a budget")
+    say(f"only jobs with a disk_gib of at least {plan.disk_gib} can start from it")
+    if plan.overruled:
+        say(
+            f"amis of the settings name another image in {', '.join(plan.overruled)}, and that one"
+            " is taken: take it out there, and name it with --ami when you bake"
+        )
 
 
 def _show(bakery: Bakery, images: Sequence[BakedImage]) -> None:

@@ -174,16 +174,13 @@ class Images:
 
     # -- ending ----------------------------------------------------------------------------
 
-    def deregister(self, region: str, image_id: str, *, with_snapshots: bool) -> tuple[str, ...]:
-        """The snapshots that went with it. Raises ApiError."""
+    def deregister(self, region: str, image_id: str) -> str:
+        """Its snapshot, which stays. Raises ApiError."""
         if image_id in {image.id for image in self._public(region)}:
             raise refusals.not_your_image(image_id)
         made = self._alive(region, image_id)
         made.gone = True
-        if not with_snapshots:
-            return ()
-        self._snapshots.pop(made.snapshot.id, None)
-        return (made.snapshot.id,)
+        return made.snapshot.id
 
     def delete_snapshot(self, region: str, snapshot_id: str) -> None:
         """Raises ApiError, also while an image is made of it."""

@@ -18,8 +18,9 @@ from spotrunner.lab.endpoint.ec2 import Awkwardness
 from spotrunner.lab.endpoint.server import LabEndpoint
 from spotrunner.ports import Image, Misconfigured, NotFound
 from spotrunner.sim.cloud import SimSites, VirtualClock
+from spotrunner.sim.faults import Fault
 from spotrunner.sim.setups import G4DN, P3
-from spotrunner.sim.values import LIGHT
+from spotrunner.sim.values import LIGHT, ApiError
 from spotrunner.sim.world import World
 from tests.contracts.clouds import START, a_setup, a_template
 from tests.contracts.conftest import set_keys
@@ -106,8 +107,8 @@ def test_an_image_is_made_once(ground: Ground) -> None:
 
 def test_a_copy_is_made_once_and_has_the_same_tags(ground: Ground) -> None:
     image = ground.baked()
-    copied = ground.images.copy(image, OTHER)
-    assert ground.images.copy(image, OTHER) == copied
+    copied = ground.images.copy(image, OTHER, "one")
+    assert ground.images.copy(image, OTHER, "one") == copied
     assert ground.images.one(OTHER, copied).state == "pending"
     ground.clock.advance(LONG_S)
     (there,) = ground.images.baked(OTHER, "i1")
@@ -122,6 +123,17 @@ def test_what_is_removed_is_gone_with_its_snapshots(ground: Ground) -> None:
     ground.images.remove(image)
     with pytest.raises(NotFound):
         ground.images.one(REGION, image.id)
+
+
+def test_a_snapshot_that_stays_is_told_with_how_to_delete_it(ground: Ground) -> None:
+    image = ground.baked()
+    (snapshot,) = image.snapshot_ids
+    denied = ApiError("UnauthorizedOperation", "You are not authorized.", 403)
+    ground.world.script(Fault(action="DeleteSnapshot", error=denied))
+    with pytest.raises(Misconfigured) as told:
+        ground.images.remove(image)
+    assert f"{snapshot} (missing-permissions)" in str(told.value)
+    assert f"delete-snapshot --region {REGION} --snapshot-id {snapshot}" in str(told.value)
 
 
 def test_a_base_says_how_large_it_is(ground: Ground) -> None:

@@ -179,6 +179,22 @@ def test_it_says_what_it_costs_before(bake: Bake) -> None:
     assert "none of it counts against a budget" in said
 
 
+def test_it_says_which_jobs_can_start_from_it(bake: Bake) -> None:
+    said = bake()["err"]
+    assert "only jobs with a disk_gib of at least 65 can start from it" in said
+    assert "name another image" not in said
+
+
+@pytest.mark.parametrize("named", ["g4dn", "g4dn.xlarge"])
+def test_an_image_that_would_not_be_taken_is_told_before(
+    account: Account, run: Run, named: str
+) -> None:
+    with account.config.open("a") as config:
+        config.write(f"amis: {{{THERE}: {{{named}: {UBUNTU}}}}}\n")
+    said = run("bake", "--config", account.folder / "daemon.yaml", "--yes", "-o", "json")
+    assert f"amis of the settings name another image in {THERE}, and that one is taken" in said.err
+
+
 def test_again_there_is_nothing_to_do(account: Account, bake: Bake) -> None:
     first = bake()["images"]
     told = bake()
@@ -333,6 +349,28 @@ def test_an_image_that_fails_is_told_with_how_to_remove_it(account: Account, bak
     assert account.living() == []
     account.clock.advance(60)
     assert len(bake("rm", "--old")["removed"]) == 1
+
+
+def test_a_copy_that_failed_is_removed_and_made_anew(account: Account, bake: Bake) -> None:
+    bake("--regions", HERE)
+
+    def fail() -> None:
+        (copy,) = account.endpoint.world.ask(lambda world, now: world.images.listed(now, THERE))
+        account.world.images.fail(copy.id, "the copy broke off")
+
+    account.meanwhile = [fail]
+    told = bake()
+    assert (told["code"], "is failed: the copy broke off" in told["err"]) == (1, True)
+    account.clock.advance(60)
+    told = bake()
+    assert (told["code"], "is failed: the copy broke off" in told["err"]) == (1, True)
+    bake("rm", "--old")
+    told = bake()
+    assert told["code"] == 0, told["err"]
+    assert [(it["region"], it["state"]) for it in told["images"]] == [
+        (HERE, "available"),
+        (THERE, "available"),
+    ]
 
 
 @pytest.mark.parametrize("action", ["CreateImage", "CopyImage", "RunInstances"])

@@ -150,8 +150,9 @@ class AwsImages:
             )
         return answer["ImageId"]
 
-    def copy(self, image: BakedImage, region: str) -> str:
-        """The id of its copy in the region: the same one when it is asked for again."""
+    def copy(self, image: BakedImage, region: str, token: str) -> str:
+        """The id of its copy in the region: the same one under the same token, whatever has become
+        of it."""
         label = image.label
         with by_meaning():
             answer = self._aws.ec2(region).copy_image(
@@ -159,7 +160,7 @@ class AwsImages:
                 SourceImageId=image.id,
                 Name=name_of(label),
                 Description=_description(label),
-                ClientToken=f"{label.installation}.{label.bake}",
+                ClientToken=token,
                 TagSpecifications=_tagged(label),
             )
         return answer["ImageId"]
@@ -172,13 +173,25 @@ class AwsImages:
         return url
 
     def remove(self, image: BakedImage) -> None:
-        """With its snapshots. One that is gone already is no error."""
+        """With its snapshots. One that is gone already is no error; snapshots that EC2 leaves are
+        Misconfigured: they cost on, and no listing of images shows them any more."""
         client = self._aws.ec2(image.region)
         try:
             with by_meaning():
-                client.deregister_image(ImageId=image.id, DeleteAssociatedSnapshots=True)
+                answer = client.deregister_image(ImageId=image.id, DeleteAssociatedSnapshots=True)
         except NotFound:
             return
+        told = answer.get("DeleteSnapshotResults", ())
+        left = {it["SnapshotId"]: it["ReturnCode"] for it in told if it["ReturnCode"] != "success"}
+        if left:
+            why = ", ".join(f"{id_} ({code})" for id_, code in left.items())
+            commands = "; ".join(
+                f"aws ec2 delete-snapshot --region {image.region} --snapshot-id {id_}"
+                for id_ in left
+            )
+            raise Misconfigured(
+                f"{image.id} is removed, but EC2 left {why}, which costs on: {commands}"
+            )
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -232,28 +232,40 @@ def _copy(call: Call) -> Answer:
 
 def _deregister(call: Call) -> Answer:
     image_id = call.params["ImageId"]
-    with_snapshots = bool(call.params.get("DeleteAssociatedSnapshots", False))
-    gone = call.world.ask(
+    snapshot = call.world.ask(
         World.of_images,
         call.region,
         "DeregisterImage",
-        lambda images, _: images.deregister(call.region, image_id, with_snapshots=with_snapshots),
+        lambda images, _: images.deregister(call.region, image_id),
     )
     call.disks.drop(image_id)
-    results: list[dict[str, Any]] = [
-        {"SnapshotId": snapshot, "ReturnCode": "success"} for snapshot in gone
-    ]
+    results: list[dict[str, Any]] = []
+    if call.params.get("DeleteAssociatedSnapshots", False):
+        results.append({"SnapshotId": snapshot, "ReturnCode": _deleted(call, snapshot)})
     return {"Return": True, "DeleteSnapshotResults": results}
 
 
+def _deleted(call: Call, snapshot: str) -> str:
+    """The image is gone by then, so what fails is told and is no error."""
+    try:
+        _delete(call, snapshot)
+    except ApiError as error:
+        return "missing-permissions" if error.http_status == 403 else "internal-error"
+    return "success"
+
+
 def _delete_snapshot(call: Call) -> Answer:
+    _delete(call, call.params["SnapshotId"])
+    return {}
+
+
+def _delete(call: Call, snapshot: str) -> None:
     call.world.ask(
         World.of_images,
         call.region,
         "DeleteSnapshot",
-        lambda images, _: images.delete_snapshot(call.region, call.params["SnapshotId"]),
+        lambda images, _: images.delete_snapshot(call.region, snapshot),
     )
-    return {}
 
 
 _FILTERS = frozenset({"Filters.Name", "Filters.Values"})
