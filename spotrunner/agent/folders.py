@@ -13,6 +13,8 @@ from spotrunner.core.retention import folder_name
 PARTIAL_PREFIX = ".partial-"
 # In the bucket, beside what it names.
 MANIFEST = "MANIFEST.json"
+# Nobody trains further, and whoever reckons with steps can do so in floats.
+MOST_STEPS = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,8 @@ class Keys:
 
 def step_of(name: str) -> int | None:
     """The step of a complete checkpoint's folder; None for any other name."""
-    return int(name) if name.isascii() and name.isdigit() else None
+    step = int(name) if name.isascii() and name.isdigit() else None
+    return step if step is not None and step <= MOST_STEPS else None
 
 
 def complete_steps(checkpoints: Path) -> dict[int, Path]:

@@ -134,11 +134,11 @@ class Outputs:
         """By name in the bucket. The trainer's printed lines are there in chunks (agent/logs), and
         their file has holes where those were cut out of it."""
         logs = {
-            f"logs/{name}": path
+            f"logs/{_spelt(name)}": path
             for name, path in files_below(self.folders.logs)
             if path != self.folders.trainer_log
         }
-        outputs = dict(files_below(self.folders.outputs))
+        outputs = {_spelt(name): path for name, path in files_below(self.folders.outputs)}
         # The one name that is ours.
         outputs.pop(MANIFEST, None)
         return logs | {name: path for name, path in outputs.items() if name not in logs}
@@ -165,11 +165,12 @@ class Outputs:
         self._send_small(small, may_go_on)
 
     def _small(self, paths: Mapping[str, Path], names: Sequence[str]) -> Mapping[str, Stamp]:
-        """Of the outputs alone: logs grow, and are few."""
+        """Of the outputs alone: logs grow, and are few. rclone has a line a name, and the same name
+        here and there."""
         stamps = {
             name: _stamp(paths[name])
             for name in names
-            if self.folders.outputs in paths[name].parents
+            if paths[name] == self.folders.outputs / name and "\n" not in name
         }
         return {name: it for name, it in stamps.items() if it and it.bytes <= SMALL_BYTES}
 
@@ -208,6 +209,11 @@ class _Place:
     folder: str = ""
     sent: dict[str, Sent] = field(default_factory=dict)
     manifest: Manifest | None = None
+
+
+def _spelt(name: str) -> str:
+    """As a key can be: bytes of a file's name that are no UTF-8 are spelt out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _stamp(path: Path) -> Stamp | None:

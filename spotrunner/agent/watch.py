@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from spotrunner.agent.folders import Folders, complete_steps
+from spotrunner.agent.folders import MOST_STEPS, Folders, complete_steps
 from spotrunner.agent.gpus import driver_version
 from spotrunner.agent.logs import CHUNK_BYTES, LogShipper
 from spotrunner.agent.trainer import Exit, Trainer
@@ -168,13 +168,17 @@ class TrainerWatch:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _share(value: object) -> float | None:

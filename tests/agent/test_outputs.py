@@ -197,6 +197,22 @@ def test_many_small_outputs_go_up_in_one_go(bucket: Bucket, outputs: Outputs) ->
     assert outputs.carried.bytes == sum(file.bytes for file in manifest.files)
 
 
+def test_names_that_are_no_keys_fail_no_job(bucket: Bucket, outputs: Outputs) -> None:
+    """A trainer may call its files anything; S3 and rclone may not."""
+    bulk = Bulk(bucket)
+    outputs = dataclasses.replace(outputs, bulk=bulk)
+    many(outputs)
+    folder = outputs.folders.outputs
+    write(folder / os.fsdecode(b"caf\xe9.txt"), "latin-1")
+    write(folder / "two\nlines", "odd")
+    outputs.finish(10)
+    assert bulk.calls == [MANY]
+    assert bucket.objects.get(f"{FOLDER}caf\\xe9.txt").body == b"latin-1"
+    assert bucket.objects.get(f"{FOLDER}two\nlines").body == b"odd"
+    for key in bucket.listed(FOLDER):
+        assert key.encode().decode() == key
+
+
 def test_one_of_many_that_changes_on_the_way_is_sent_again(
     bucket: Bucket, outputs: Outputs
 ) -> None:

@@ -115,6 +115,8 @@ def test_a_lane_waits_longer_each_time_and_forgets_with_a_success() -> None:
         (b'{"step": 150, "saved": "00000150", "save_s": 0.08}', w.SaveTook(save_s=0.08)),
         (b'{"step": 150, "saved": "00000150"}', None),
         (b'{"step": -1}', None),
+        (b'{"step": 1%s}' % (b"0" * 400), None),
+        (b'{"step": 1, "steps_per_s": 1%s}' % (b"0" * 400), w.Progressed(step=1)),
         (b'{"step": true}', None),
         (b'{"epoch": 3}', None),
         (b"[1]", None),
@@ -144,7 +146,15 @@ def test_a_tail_begins_where_it_came_and_waits_for_the_end_of_a_line(tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("00000150", 150), ("7", 7), (".partial-7", None), ("7a", None), ("²", None), ("٣", None)],
+    [
+        ("00000150", 150),
+        ("7", 7),
+        (".partial-7", None),
+        ("7a", None),
+        ("²", None),
+        ("٣", None),
+        ("9" * 200, None),
+    ],
 )
 def test_complete_checkpoints_are_named_by_digits(name: str, step: int | None) -> None:
     assert step_of(name) == step
