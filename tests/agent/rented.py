@@ -44,6 +44,8 @@ from tests.agent.world import a_spec, keys_of, nonces
 from tests.lab.traces import processes_of
 
 ROLE = "meta-data/iam/security-credentials/"
+# A whole life, on a host that is busy with other tests.
+PATIENCE_S = 90.0
 END_S = 40.0
 # What every job goes on from: attempt 1 has committed this step, and is gone.
 SEED_STEP = 10
@@ -216,15 +218,19 @@ class Rented:
                 stderr=log,
             )
 
-    def signal(self, number: signal.Signals) -> None:
+    @property
+    def child(self) -> subprocess.Popen[bytes]:
+        """The agent that was started last."""
         assert self._child is not None
-        self._child.send_signal(number)
+        return self._child
+
+    def signal(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
 
     def kill(self) -> None:
         """-9, as the kernel does where memory runs out."""
-        assert self._child is not None
-        self._child.kill()
-        self._child.wait()
+        self.child.kill()
+        self.child.wait()
 
     @property
     def log(self) -> str:
@@ -267,13 +273,16 @@ class Rented:
             report = self.report
             return report if report is not None and holds(report) else None
 
-        return until(told, lambda: f"{self.report}\n{self.log}")
+        return until(told, self._story, PATIENCE_S)
 
     def until_phase(self, *phases: Phase) -> Report:
         return self.until_report(lambda report: report.phase in phases)
 
     def until(self, holds: Callable[[], object]) -> None:
-        until(lambda: holds() or None, lambda: f"{self.report}\n{self.log}")
+        until(lambda: holds() or None, self._story, PATIENCE_S)
+
+    def _story(self) -> str:
+        return f"{self.report}\n{self.log}\n{self.calls('')}\n{left_of(self.root)}"
 
     def calls(self, beginning: str) -> list[str]:
         return [call for call in standins.calls(self.tools) if call.startswith(beginning)]
@@ -289,11 +298,10 @@ class Rented:
         """It has switched its power off by itself, and its agent hears of it as of any shutdown. By
         then nothing runs here any more, and no bug was met on the way."""
         self.until(lambda: self.calls("shutdown -P now"))
-        assert self._child is not None
-        if self._child.poll() is None:
+        if self.child.poll() is None:
             self.until(lambda: not standins.containers(self.tools))
-            self._child.terminate()
-        self._child.wait(END_S)
+            self.child.terminate()
+        self.child.wait(END_S)
         (self.tools / "released").touch()
         self.until(lambda: not left_of(self.root))
         assert '"a bug"' not in self.log

@@ -179,7 +179,8 @@ class World:
         elif isinstance(task, w.CommitOutputs):
             self.head = a_head(step, final=True, done="jobs/x/MANIFEST.json")
         elif isinstance(task, w.FallBack):
-            self.head = a_head()
+            before = self.head.previous
+            self.head = a_head(before.step if before is not None else None)
         answers: dict[type[w.Task], w.Event] = {
             w.Identify: w.Identified(launched_at=T0, has_trainer=self.started),
             w.Fetch: w.Fetched(),
@@ -222,7 +223,7 @@ def test_promises(trains: bool, happened: list[tuple[str, Any]]) -> None:
     for kind, what in happened:
         _happen(world, kind, what)
         _check(told)
-    _run_out(world)
+    run_out(world)
     _check(told)
     assert told.machine.off, "it never ended"
     assert told.now <= told.at(7200), "it ran past the longest time it was ever paid for"
@@ -251,7 +252,7 @@ def test_an_agent_that_is_killed_at_any_moment_loses_nothing_that_was_saved(
     _begin_end(world, end)
     for kind, what in after:
         _happen(world, kind, what)
-    _run_out(world)
+    run_out(world)
     assert world.head.step == world.saved
     assert world.head.final
     assert not world.lives
@@ -273,7 +274,7 @@ def _begin_end(world: World, end: str) -> None:
         )
 
 
-def _run_out(world: World) -> None:
+def run_out(world: World) -> None:
     """The weather clears: tasks are answered, signals obeyed, and time passes."""
     told = world.told
     world.on(w.OrderSeen(order=told.order))

@@ -224,16 +224,18 @@ class Rig:
         )
 
 
-def until(holds: Callable[[], T | None], story: Callable[[], str]) -> T:
+def until(
+    holds: Callable[[], T | None], story: Callable[[], str], patience_s: float = PATIENCE_S
+) -> T:
     """Wait for a condition, a bounded time."""
-    end_s = time.monotonic() + PATIENCE_S
+    end_s = time.monotonic() + patience_s
     pause = threading.Event()
     while time.monotonic() < end_s:
         found = holds()
         if found:
             return found
         pause.wait(0.05)
-    raise AssertionError(f"waited {PATIENCE_S:.0f} s in vain: {story()}")
+    raise AssertionError(f"waited {patience_s:.0f} s in vain: {story()}")
 
 
 @pytest.fixture
