@@ -19,6 +19,9 @@ from spotrunner.core.diagnosis import Diagnosis, diagnose
 
 LOOK_EVERY_S = 0.2
 _ADOPTED_BYTES = 64 * 1024
+_AT_ONCE_BYTES = 1 << 20
+# A save that takes longer than a day is another unit; deadlines are reckoned with it.
+MOST_SAVE_S = 86_400.0
 
 _log = structlog.get_logger(__name__)
 
@@ -50,8 +53,10 @@ class ProgressTail:
             return
         with self._path.open("rb") as file:
             file.seek(self._offset)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
+            text = file.read(_AT_ONCE_BYTES)
+        # No line is as long as that; what it holds must not be read for ever.
+        is_endless = len(text) == _AT_ONCE_BYTES and b"\n" not in text
+        whole = text if is_endless else text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         yield from whole.splitlines()
 
@@ -66,7 +71,9 @@ def parse_progress(line: bytes) -> Progressed | SaveTook | None:
         return None
     if "saved" in fields:
         save_s = _number(fields.get("save_s"))
-        return None if save_s is None else SaveTook(save_s=save_s)
+        if save_s is None or not 0 <= save_s <= MOST_SAVE_S:
+            return None
+        return SaveTook(save_s=save_s)
     metrics = fields.get("metrics")
     pairs = metrics.items() if isinstance(metrics, dict) else ()
     known = ((str(name), _number(value)) for name, value in pairs)

@@ -114,6 +114,8 @@ def test_a_lane_waits_longer_each_time_and_forgets_with_a_success() -> None:
         (b'{"step": 1, "metrics": ["x"], "total_steps": "many"}', w.Progressed(step=1)),
         (b'{"step": 150, "saved": "00000150", "save_s": 0.08}', w.SaveTook(save_s=0.08)),
         (b'{"step": 150, "saved": "00000150"}', None),
+        (b'{"step": 150, "saved": "00000150", "save_s": -1}', None),
+        (b'{"step": 150, "saved": "00000150", "save_s": 8e13}', None),
         (b'{"step": -1}', None),
         (b'{"step": 1%s}' % (b"0" * 400), None),
         (b'{"step": 1, "steps_per_s": 1%s}' % (b"0" * 400), w.Progressed(step=1)),
@@ -142,6 +144,14 @@ def test_a_tail_begins_where_it_came_and_waits_for_the_end_of_a_line(tmp_path: P
         file.write('ep": 4}\n')
     assert tail.read() == [w.Progressed(step=4)]
     assert tail.read() == []
+
+
+def test_a_line_that_does_not_end_is_not_read_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    tail = ProgressTail(path)
+    path.write_bytes(b"x" * (3 << 20) + b'\n{"step": 2}\n')
+    told = [event for _ in range(4) for event in tail.read()]
+    assert told == [w.Progressed(step=2)]
 
 
 @pytest.mark.parametrize(
