@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from spotrunner.agent.imds import Imds, ImdsUnknown
 
 LAB_MARKER = ".spotrunner-lab-instance"
 TIMEOUT_S = 20.0
+# With its time-outs a try takes less than a minute.
+ARM_TRIES = 3
+ARM_AGAIN_S = 2.0
 # Where a system keeps its own tools: in the lab the one on PATH must be a stand-in.
 _SYSTEM_FOLDERS = frozenset(
     Path(folder)
@@ -44,6 +48,7 @@ class Power:
     imds: Imds
     # the machine's own clock, in seconds since 1970: after a reboot it is compared with no other
     clock_s: Callable[[], float] = time.time  # noqa: TID251 -- what `date` says in the boot script
+    wait: Callable[[float], object] = threading.Event().wait
     _confirmed: bool = field(default=False, init=False)
 
     def confirm(self, serves: str | None) -> None:
@@ -57,10 +62,23 @@ class Power:
         self._shutdown("now")
 
     def arm(self, minutes: int) -> None:
-        """End the machine in so many minutes; each call replaces the one before."""
-        ends_s = int(self.clock_s()) + 60 * minutes
-        self._shutdown(f"+{minutes}")
-        self._keep(ends_s)
+        """End the machine in so many minutes; each call replaces the one before.
+
+        A timer that stays at its old time ends a machine that is paid for before the next order
+        comes, so what fails is tried again; each try is a minute shorter, and none ends later.
+        """
+        for last in (False,) * (ARM_TRIES - 1) + (True,):
+            ends_s = int(self.clock_s()) + 60 * minutes
+            try:
+                self._shutdown(f"+{minutes}")
+            except (Refused, OSError, subprocess.SubprocessError):
+                if last or minutes == 1:
+                    raise
+                self.wait(ARM_AGAIN_S)
+                minutes -= 1
+            else:
+                self._keep(ends_s)
+                return
 
     def _keep(self, ends_s: int) -> None:
         """For the boot script after a reboot; it sees the old time or the new one."""

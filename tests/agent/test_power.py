@@ -82,7 +82,7 @@ class Machine:
     def python(self, monkeypatch: pytest.MonkeyPatch) -> Power:
         monkeypatch.setenv("PATH", self.environment["PATH"])
         imds = Imds(self.imds.url, timeout_s=0.3)
-        return Power(root=str(self.root), attempt=ME, imds=imds)
+        return Power(root=str(self.root), attempt=ME, imds=imds, wait=lambda _: None)
 
     @property
     def shutdowns(self) -> list[str]:
@@ -135,6 +135,24 @@ def test_without_a_name_of_the_instance_it_is_not_known(
     with pytest.raises(Refused):
         machine.python(monkeypatch).off()
     assert machine.shutdowns == []
+
+
+def test_a_timer_that_could_not_be_armed_is_armed_again_and_never_later(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the old one would end a machine that is paid for."""
+    power = machine.python(monkeypatch)
+    waits: list[float] = []
+    machine.imds.script.fails[ATTEMPT] = 503
+
+    def comes_back(seconds: float) -> None:
+        waits.append(seconds)
+        machine.imds.script.fails.clear()
+
+    power.wait = comes_back
+    power.arm(30)
+    assert len(waits) == 1
+    assert machine.shutdowns == ["shutdown -P +29"]
 
 
 def test_once_confirmed_the_metadata_service_may_be_silent(
