@@ -132,14 +132,16 @@ class Deeds:
         )
 
     def _prepare(self, spec: JobSpec) -> None:
-        """What the trainer uses, while there is none."""
+        """What the trainer uses, while there is none. The image comes before the data: nobody has
+        looked yet whether there is such an image, and data may be copied for an hour; and what is
+        left of the disk is known then."""
         self.folders.make()
         if spec.workdir_sha256 is not None:
             self.courier.fetch_workdir(spec.workdir_sha256)
-        self.data.fetch(spec)
-        self.put(w.DataThere())
         image = self.trainer.prepare(spec)
         self.put(w.ImageThere(digest=image.digest, baked=image.baked))
+        self.data.fetch(spec)
+        self.put(w.DataThere())
 
     def _take_head(self, _: w.TakeHead) -> w.Event:
         return w.HeadTaken(head=self.holder.take())
