@@ -8,7 +8,7 @@ POST /lab/capacity   {"region", "zone", "instance_type", "up": true|false|null, 
 POST /lab/price      {"instance_type", "usd_hour": N|null, "zones": [NAME, ...]}
 POST /lab/fault      {"action", "times", and one of "error": {"code", "message", "status"},
                       "lose": "before"|"after", "dies": CODE; region, zone, instance_type}
-POST /lab/object-fault {"method", "path", "lose": "before"|"after", "times"}
+POST /lab/object-fault {"method", "path", "lose": "before"|"after"|null, "late_s", "times"}
 POST /lab/clear      {}                                      no fault is to come any more
 """
 
@@ -148,7 +148,8 @@ def _object_fault(lab: Lab, body: Body) -> Body:
         ObjectFault(
             method=body["method"],
             path=body["path"],
-            lose=Lose(body["lose"]),
+            lose=Lose(body["lose"]) if body.get("lose") else None,
+            late_s=float(body.get("late_s", 0)),
             times=int(body.get("times", 1)),
         )
     )

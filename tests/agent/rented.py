@@ -82,6 +82,9 @@ class Account:
         assert head is not None
         return head
 
+    def in_s(self, seconds: float) -> dt.datetime:
+        return self.s3.now() + dt.timedelta(seconds=seconds)
+
     def submit(self, arguments: str, **changes: object) -> None:
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w:gz") as tar:
@@ -102,7 +105,9 @@ class Account:
         self.objects.put(f"jobs/{JOB}/spec.json", codec.to_json(spec))
         self.commit(SEED_STEP, final=True)
 
-    def commit(self, step: int, *, generation: int = 1, final: bool = False) -> Head:
+    def commit(
+        self, step: int, *, generation: int = 1, final: bool = False, weights_bytes: int = 4096
+    ) -> Head:
         """As an attempt that is not there any more."""
         folders = Folders(root=self.folder / f"seed-{generation}")
         folders.make()
@@ -110,7 +115,7 @@ class Account:
         saved.mkdir()
         state = {"step": step, "trail": [f"{JOB}.{generation}"]}
         (saved / "state.json").write_text(json.dumps(state))
-        (saved / "weights").write_bytes(os.urandom(4096))
+        (saved / "weights").write_bytes(os.urandom(weights_bytes))
         heads = ObjectHeads(self.objects)
         checkpoints = Checkpoints(
             objects=self.objects,
@@ -133,11 +138,11 @@ class Account:
             nonce=self._nonces,
         )
 
-    def rent(self, generation: int = 2, *, paid_s: float = 1800, **order: object) -> Rented:
+    def rent(self, generation: int = 2, **order: object) -> Rented:
         """A machine for the attempt, with a first order; nothing runs there yet."""
         machine = Rented(self, generation)
         self.machines.append(machine)
-        machine.order(paid_until=self.s3.now() + dt.timedelta(seconds=paid_s), **order)
+        machine.order(paid_until=self.in_s(1800), **order)
         return machine
 
     def model(self) -> dict[str, object]:
@@ -294,15 +299,19 @@ class Rented:
 
     # -- its end -------------------------------------------------------------------------------
 
-    def is_gone(self) -> None:
-        """It has switched its power off by itself, and its agent hears of it as of any shutdown. By
-        then nothing runs here any more, and no bug was met on the way."""
+    def ends(self) -> None:
+        """It switches its power off by itself, when no container runs any more, and its agent hears
+        of it as of any shutdown."""
         self.until(lambda: self.calls("shutdown -P now"))
         if self.child.poll() is None:
             self.until(lambda: not standins.containers(self.tools))
             self.child.terminate()
         self.child.wait(END_S)
         (self.tools / "released").touch()
+
+    def is_gone(self) -> None:
+        """Nothing of it runs any more, and no bug was met on the way."""
+        self.ends()
         self.until(lambda: not left_of(self.root))
         assert '"a bug"' not in self.log
         assert "Traceback" not in self.log

@@ -6,6 +6,7 @@ A request is routed by the service in its SigV4 credential scope, as AWS's own h
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterable
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -90,7 +91,10 @@ class EndpointApp:
         self, scope: Scope, environ: WSGIEnvironment, start: StartResponse
     ) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        lose = self.object_faults.next(method, path) if scope.service == "s3" else None
+        fault = self.object_faults.next(method, path) if scope.service == "s3" else None
+        if fault is not None and fault.late_s:
+            threading.Event().wait(fault.late_s)
+        lose = fault.lose if fault is not None else None
         if lose is Lose.BEFORE:
             raise ConnectionAbortedError("the request is lost")
         answer = self._moto(environ, start)

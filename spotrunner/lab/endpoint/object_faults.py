@@ -1,4 +1,5 @@
-"""Scripted faults of S3: answers that are lost, for the stories of conditional writes."""
+"""Scripted faults of S3: answers that are lost, for the stories of conditional writes, and requests
+that take long, for the stories of what happens meanwhile."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from spotrunner.sim.faults import Lose
 @dataclass(frozen=True, kw_only=True)
 class ObjectFault:
     """The next `times` requests with this HTTP method whose path (`/bucket/key`, with `*` and `?`)
-    fits get no answer; whether they had their effect says `lose`."""
+    fits get no answer where `lose` says so, and whether they had their effect; they are served
+    `late_s` after they came."""
 
     method: str
     path: str
-    lose: Lose
+    lose: Lose | None = None
+    late_s: float = 0.0
     times: int = 1
 
 
@@ -36,11 +39,11 @@ class ObjectFaults:
         with self._lock:
             self._script.clear()
 
-    def next(self, method: str, path: str) -> Lose | None:
-        """What happens to this request's answer; the fault counts it."""
+    def next(self, method: str, path: str) -> ObjectFault | None:
+        """What happens to this request; the fault counts it."""
         with self._lock:
             for index, (fault, left) in enumerate(self._script):
                 if fault.method == method and fnmatch.fnmatchcase(path, fault.path):
                     self._script[index : index + 1] = [(fault, left - 1)] if left > 1 else []
-                    return fault.lose
+                    return fault
         return None
