@@ -63,7 +63,7 @@ class Record:
     @property
     def has_stepped(self) -> bool:
         """Whether this attempt has made a step of its own."""
-        return self._first_step_at is not None or self.newest_step > self.base_step
+        return self._first_step_at is not None
 
     @property
     def is_ahead(self) -> bool:
@@ -83,11 +83,17 @@ class Record:
         self.alive_at = self.newest_at = now
         self.newest_step = max(self.newest_step, step)
         self.has_saved = True
+        self._stepped(step, now)
 
     def progressed(self, event: Progressed, now: dt.datetime) -> bool:
         """True for the first step of this attempt's own."""
         self._progress, self.alive_at = event, now
-        if event.step <= self.base_step or self._first_step_at is not None:
+        return self._stepped(event.step, now)
+
+    def _stepped(self, step: int, now: dt.datetime) -> bool:
+        """True for the first step of this attempt's own, whatever shows it: an attempt without one
+        is ended after an hour."""
+        if step <= self.base_step or self._first_step_at is not None:
             return False
         self._first_step_at = now
         return True

@@ -245,6 +245,14 @@ def test_giving_one_checkpoint_up_forgets_no_later_one(told: Told) -> None:
     assert w.Commit(step=60, final=False) in told.on(gone)
 
 
+def test_a_checkpoint_of_its_own_shows_a_step_too(told: Told) -> None:
+    """A trainer need not tell of its progress, and must not be taken for one that never began."""
+    told.trains(100)
+    told.on(w.Saved(step=150))
+    told.on(w.Committed(head=a_head(150)))
+    assert told.last_report.first_step_at is not None
+
+
 def test_reports_the_first_step_of_its_own(told: Told) -> None:
     told.trains(100)
     told.on(w.Progressed(step=100, total_steps=2300))
