@@ -43,6 +43,7 @@ OURS = (
     "adapters/aws/registry.py",
     "adapters/aws/secrets.py",
     "adapters/aws/session.py",
+    "adapters/aws/signing.py",
     "adapters/aws/transfers.py",
 )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 
 from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.objects import S3Objects
@@ -27,6 +30,7 @@ from spotrunner.ports import NotAuthorized, NotFound, Unavailable
 from spotrunner.sim.cloud import SimSites, run_request
 from tests.adapters.conftest import Lab
 from tests.contracts.clouds import a_template
+from tests.contracts.conftest import set_keys
 
 REGION = "us-east-1"
 
@@ -50,6 +54,46 @@ def test_every_client_is_bounded_and_says_who_asks() -> None:
     assert attempts(aws.ec2(REGION)) == ATTEMPTS
     assert attempts(aws.launcher(REGION)) == 1
     assert aws.pricing().meta.region_name == "us-east-1"
+    aws.close()
+
+
+def signed_at(client: Any, ask: Callable[[Any], object]) -> str:
+    """The time that a request of this client carries, which goes nowhere."""
+    sent: list[str] = []
+
+    def caught(request: Any, **_: object) -> AWSResponse:
+        sent.append(request.headers["X-Amz-Date"].decode())
+        return AWSResponse("http://nowhere", 404, {}, _Nothing())  # type: ignore[arg-type]
+
+    client.meta.events.register("before-send", caught)
+    with contextlib.suppress(ClientError):
+        ask(client)
+    return sent[0]
+
+
+class _Nothing:
+    def stream(self) -> Iterator[bytes]:
+        return iter((b"",))
+
+
+@pytest.mark.parametrize(
+    ("service", "ask"),
+    [
+        ("s3", lambda client: client.get_object(Bucket="b", Key="k")),
+        ("ssm", lambda client: client.get_parameter(Name="/p")),
+    ],
+)
+def test_requests_are_signed_by_the_time_of_s3_once_it_was_heard(
+    monkeypatch: pytest.MonkeyPatch, service: str, ask: Callable[[Any], object]
+) -> None:
+    """A machine whose clock is years off is refused once, and understood from then on."""
+    set_keys(monkeypatch)
+    clock = ServerClock()
+    aws = Aws(clock=clock)
+    client = getattr(aws, service)(REGION)
+    assert not signed_at(client, ask).startswith("2041")
+    clock.learn("Sat, 02 Nov 2041 09:00:00 GMT", time.monotonic(), time.monotonic())
+    assert signed_at(getattr(aws, service)(REGION), ask)[:11] == "20411102T09"
     aws.close()
 
 

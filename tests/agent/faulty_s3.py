@@ -26,6 +26,8 @@ REGION = "us-east-1"
 # Shorter than a client waits for an answer before it asks again.
 HELD_S = 8.0
 
+SKEW = dt.timedelta(minutes=15)
+
 # What S3 answers in trouble: the status, its code, its text.
 ANSWERS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -93,6 +95,8 @@ class FaultyS3:
         released = self._released
         fault = self._next(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         kind = fault.kind if fault is not None else ""
+        if self._is_skewed(environ):
+            kind = "skewed"
         if kind == "held":
             released.wait(HELD_S)
         if kind in ANSWERS:
@@ -106,6 +110,14 @@ class FaultyS3:
         if kind == "lost":
             raise ConnectionAbortedError("the answer is lost")
         return _cut(b"".join(answer)) if kind == "cut" else answer
+
+    def _is_skewed(self, environ: WSGIEnvironment) -> bool:
+        """Signed a quarter of an hour from now, as S3 sees it."""
+        signed = environ.get("HTTP_X_AMZ_DATE", "")
+        if not signed:
+            return False
+        at = dt.datetime.strptime(f"{signed[:15]}+0000", "%Y%m%dT%H%M%S%z")
+        return abs(self.now() - at) > SKEW
 
     def _next(self, method: str, path: str) -> Fault | None:
         with self._lock:

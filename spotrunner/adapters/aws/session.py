@@ -20,6 +20,7 @@ from botocore.exceptions import CredentialRetrievalError
 from botocore.utils import InstanceMetadataFetcher
 
 from spotrunner.adapters.aws.clock import ServerClock
+from spotrunner.adapters.aws.signing import sign_by
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -53,7 +54,8 @@ LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 class Aws:
     """Makes each client once; safe to use from several threads.
 
-    `endpoint_url` takes the place of all of AWS's endpoints. `clock` listens to every S3 answer.
+    `endpoint_url` takes the place of all of AWS's endpoints. `clock` listens to every S3 answer,
+    and requests are signed by it.
     `instance_role` takes the keys from the instance's own metadata service alone.
     """
 
@@ -147,8 +149,10 @@ class Aws:
                     endpoint_url=self._endpoint_url,
                     config=config,
                 )
-                if service == "s3" and self._clock is not None:
-                    self._clock.watch(client)
+                if self._clock is not None:
+                    sign_by(self._clock, client)
+                    if service == "s3":
+                        self._clock.watch(client)
                 self._clients[key] = client
             return self._clients[key]
 
