@@ -187,6 +187,21 @@ def test_a_notice_that_vanishes_is_believed_all_the_same(told: Told) -> None:
     assert stopped_at_s(told) == 120 - 3 * 5 - 20
 
 
+def test_a_metadata_service_that_is_dead_for_minutes_delays_the_start_and_no_more() -> None:
+    told = Told()
+    told.on(w.Started())
+    told.orders()
+    while told.now < told.at(300):
+        asked = told.count(w.Identify)
+        told.on(w.Undone(task=w.Identify(), why="the metadata service gives no answer"))
+        while told.count(w.Identify) == asked:
+            told.wait_until((told.machine.next_deadline() - T0).total_seconds())
+    assert 10 < told.count(w.Identify) < 40, "again and again, but not without a pause"
+    assert told.count(w.Fetch) == 0
+    told.on(w.Identified(launched_at=T0))
+    assert told.count(w.Fetch) == 1
+
+
 # -- the whole agent
 
 

@@ -8,6 +8,7 @@ one job before the rules were what they are.
 from __future__ import annotations
 
 from tests.mutants.checkpoints import CHECKPOINTS
+from tests.mutants.faults import FAULTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.nights import NIGHTS
 from tests.mutants.trainers import TRAINERS
@@ -565,4 +566,5 @@ MUTANTS = (
     *NIGHTS,
     *TRAINERS,
     *CHECKPOINTS,
+    *FAULTS,
 )
