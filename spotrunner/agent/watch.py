@@ -20,6 +20,8 @@ from spotrunner.core.diagnosis import Diagnosis, diagnose
 LOOK_EVERY_S = 0.2
 _ADOPTED_BYTES = 64 * 1024
 _AT_ONCE_BYTES = 1 << 20
+# What a trainer exits with that was told to: by contract, by SIGTERM, SIGKILL, SIGABRT.
+STOPPED_CODES = (75, 143, 137, 134)
 # A save that takes longer than a day is another unit; deadlines are reckoned with it.
 MOST_SAVE_S = 86_400.0
 
@@ -161,11 +163,11 @@ class TrainerWatch:
 
     def _ended(self, end: Exit) -> Event:
         """One that was ended from outside is the machine's fault; one that we have ended needs no
-        diagnosis."""
+        diagnosis, but one that could not do what it was told does: its last save is lost."""
         if end.lost:
             return Unfit(why=f"the trainer is gone: {end.lost}")
         tail = self._logs.tail()
-        meant = bool(self._trainer.told) and not end.oom_killed
+        meant = bool(self._trainer.told) and end.code in STOPPED_CODES and not end.oom_killed
         diagnosis = None if meant else self._diagnosis(end, tail)
         return TrainerExited(code=end.code, log_tail=tail, diagnosis=diagnosis)
 

@@ -63,6 +63,15 @@ def test_one_that_we_have_ended_needs_none(tmp_path: Path, code: int, sig: Sig) 
     assert event == w.TrainerExited(code=code)
 
 
+def test_one_that_could_not_do_what_it_was_told_has_a_diagnosis(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "trainer.log").write_text("OSError: [Errno 28] No space left on device\n")
+    (event,) = told(tmp_path, Ended(Exit(code=1), told={Sig.STOP}))
+    assert isinstance(event, w.TrainerExited)
+    assert event.diagnosis is not None
+    assert "disk is full" in event.diagnosis.what
+
+
 def test_one_that_was_ended_from_outside_is_the_machines_fault(tmp_path: Path) -> None:
     (event,) = told(tmp_path, Ended(Exit(code=137, lost="somebody removed it")))
     assert event == w.Unfit(why="the trainer is gone: somebody removed it")
