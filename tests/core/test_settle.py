@@ -385,6 +385,14 @@ def test_a_notice_interrupts() -> None:
     assert (attempt.state, attempt.notice) == (AttemptState.INTERRUPTED, a_notice(700))
 
 
+def test_a_notice_and_the_end_that_it_announced_in_one_look_are_one_interruption() -> None:
+    """Both channels at once: the agent's report, which was read late, and EC2's own listing."""
+    draft = settled(an_end(reports=(a_report(at_s=1700, notice=a_notice(1800)),)))
+    attempt = draft.attempts[ID]
+    assert (attempt.state, attempt.end_reason) == (AttemptState.ENDED, EndReason.INTERRUPTED)
+    assert [event.kind for event in draft.events].count("ended") == 1
+
+
 @pytest.mark.parametrize("moved_s", [640, 1300])
 def test_a_notice_that_moves_is_followed_and_was_seen_when_it_was_seen(moved_s: float) -> None:
     """Also when the agent was started again meanwhile, which sees everything for the first time."""
