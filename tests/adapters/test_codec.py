@@ -102,7 +102,13 @@ def test_times_have_microseconds_and_z() -> None:
 
 def test_enums_stand_by_their_values_and_tuples_as_lists() -> None:
     plain = json.loads(codec.to_json(model.DataSource(source="s3://b/p/", target="d")))
-    assert plain == {"source": "s3://b/p/", "target": "d", "bytes": None, "region": None}
+    assert plain == {
+        "source": "s3://b/p/",
+        "target": "d",
+        "bytes": None,
+        "region": None,
+        "mode": "copy",
+    }
     report = json.loads(codec.to_json(_a_report(metrics=(("loss", 0.5),))))
     assert codec.from_plain(model.Report, report).phase is model.Phase.TRAIN
     assert report["phase"] == "train"
