@@ -36,11 +36,13 @@ REQUESTS = [
 
 @pytest.mark.parametrize("kind", [*ANSWERS, "lost", "cut", "slow"])
 def test_a_whole_life_through_each_answer(account: Account, kind: str) -> None:
-    """The first two requests of each kind meet it."""
+    """The first two requests of each kind meet it; one, of what the client itself does not try
+    again, so that the waits between the agent's own tries stay short."""
     account.submit("90 0.02")
     machine = account.rent()
+    times = 2 if kind in ("500", "503", "lost", "cut", "slow") else 1
     faults = [
-        Fault(kind=kind, method=method, path=path, times=2)
+        Fault(kind=kind, method=method, path=path, times=times)
         for method, path in REQUESTS
         # What is never asked for on a condition is never refused for one.
         if kind not in ("409", "412") or method == "PUT"
