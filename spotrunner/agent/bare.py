@@ -59,7 +59,7 @@ class Bare:
         variables.parent.mkdir(parents=True, exist_ok=True)
         script = self.folders.root / "trainer.sh"
         _write_variables(variables, {**_VARIABLES, **launch.environment, **launch.secrets})
-        script.write_text(_script(launch))
+        script.write_text(_script(launch, self.folders.marks))
         try:
             done = _call(*self.arguments(variables, script), timeout_s=START_TIMEOUT_S)
         except Unanswered as error:
@@ -109,12 +109,12 @@ class Bare:
         return f"{self.name}.service"
 
 
-def _script(launch: Launch) -> str:
+def _script(launch: Launch, marks: Path) -> str:
     """In a file, since systemd puts values of its own in place of ${...} on a command line; and
     the user is changed in it, since systemd takes none that the machine does not know by name."""
     uid, gid = ids(as_root=False)
     drop = ["setpriv", "--reuid", str(uid), "--regid", str(gid), "--clear-groups"]
-    line = ["bash", "-c", INSIDE.read_text(), "spotrunner", commands(launch.spec)]
+    line = ["bash", "-c", INSIDE.read_text(), "spotrunner", commands(launch.spec), str(marks)]
     return shlex.join(["exec", *drop, "--no-new-privs", *line]) + "\n"
 
 

@@ -111,7 +111,7 @@ class Container:
             *(part for mount in self._mounts(spec) for part in ("-v", mount)),
             # An image may have an entrypoint of its own, which would swallow our command.
             *("--entrypoint", "bash", "-w", str(self.folders.workdir), launch.image),
-            *("-c", INSIDE.read_text(), "spotrunner", commands(spec)),
+            *("-c", INSIDE.read_text(), "spotrunner", commands(spec), str(self.folders.marks)),
         ]
 
     def _mounts(self, spec: JobSpec) -> Iterator[str]:
@@ -119,7 +119,7 @@ class Container:
         secrets = (folders.secrets,) if has_files(spec.secrets) else ()
         for folder in (folders.workdir, folders.data, folders.library, *secrets):
             yield f"{folder}:{folder}:ro"
-        for folder in (folders.checkpoints, folders.outputs, folders.logs, folders.home):
+        for folder in folders.written:
             yield f"{folder}:{folder}"
 
 

@@ -53,6 +53,11 @@ class Folders:
         return self.root / "home"
 
     @property
+    def marks(self) -> Path:
+        """What the trainer's first shell leaves for us, in a folder that no trainer clears."""
+        return self.root / "marks"
+
+    @property
     def library(self) -> Path:
         """What a payload imports of ours, on its PYTHONPATH."""
         return self.root / "payload-lib"
@@ -69,6 +74,11 @@ class Folders:
     @property
     def trainer_log(self) -> Path:
         return self.logs / "trainer.log"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """By the trainer, or by the shell that it runs in."""
+        return (self.checkpoints, self.outputs, self.logs, self.home, self.marks)
 
     @property
     def shipped(self) -> Path:

@@ -4,9 +4,10 @@
 #
 # What the job prints is appended to the log by itself, whoever watches or dies outside; and how it
 # ended is written down, which nobody but us can know when docker itself is gone: its exit code, and
-# whether somebody had asked for it.
+# whether somebody had asked for it. That lies in $2: a trainer may clear every folder of its own.
+marks="$2"
 exec >> "${SPOTRUNNER_LOG_DIR:-.}/trainer.log" 2>&1
-trap 'echo "$? ${stopping:+stopped}" > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.exited"' EXIT
+trap 'echo "$? ${stopping:+stopped}" > "$marks/exited"' EXIT
 # where pip puts the commands of what it installs for a user
 [ -z "${HOME:-}" ] || PATH="$HOME/.local/bin:$PATH"
 job='' stopping=''
@@ -58,7 +59,7 @@ bash -c "$1" &
 job=$!
 set +m
 # from here on a SIGUSR1 finds its way
-: > "${SPOTRUNNER_CHECKPOINT_DIR:-.}/.listening"
+: > "$marks/listening"
 
 while kill -0 "$job" 2> /dev/null; do
   wait "$job"

@@ -312,12 +312,12 @@ class Trainer:
     @property
     def _listening(self) -> Path:
         """Appears when a SIGUSR1 would no longer end the trainer's first shell (inside.sh)."""
-        return self.folders.checkpoints / ".listening"
+        return self.folders.marks / "listening"
 
     @property
     def _exited(self) -> Path:
         """Appears when that shell has ended by itself, with its exit code."""
-        return self.folders.checkpoints / ".exited"
+        return self.folders.marks / "exited"
 
     @property
     def _kept(self) -> Path:
@@ -344,9 +344,9 @@ class Trainer:
     def _hand_over(self, spec: JobSpec) -> None:
         folders = self.folders
         folders.home.mkdir(exist_ok=True)
+        folders.marks.mkdir(exist_ok=True)
         folders.trainer_log.touch()
-        written = (folders.checkpoints, folders.outputs, folders.logs, folders.home)
-        hand_over(written, *ids(as_root=spec.as_root))
+        hand_over(folders.written, *ids(as_root=spec.as_root))
 
     def _note(self) -> None:
         """A full disk must not keep a signal from the trainer."""

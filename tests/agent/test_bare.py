@@ -109,6 +109,16 @@ def test_a_save_and_a_stop_reach_it(machine: Machine) -> None:
     assert machine.end() == Exit(code=75)
 
 
+def test_a_trainer_that_clears_its_folder_can_still_be_asked_to_save(machine: Machine) -> None:
+    clears = "trap 'rm -rf \"$SPOTRUNNER_CHECKPOINT_DIR\"; echo cleared' USR1\n"
+    machine.start(f"{clears}while :; do sleep 0.05; done")
+    until(lambda: machine.trainer.signal(Sig.SAVE))
+    until(lambda: "cleared" in machine.log)
+    assert machine.trainer.signal(Sig.SAVE)
+    assert machine.trainer.signal(Sig.STOP)
+    assert machine.end() == Exit(code=143)
+
+
 def test_a_kill_leaves_nothing_of_it(machine: Machine) -> None:
     machine.start("sleep 1234.5 & sleep 1234.5")
     until(lambda: _sleepers() == 2)
@@ -162,4 +172,4 @@ def test_without_that_nothing_is_started(machine: Machine) -> None:
 
 
 def _sleepers() -> int:
-    return sum("1234.5" in it.info["cmdline"] for it in psutil.process_iter(["cmdline"]))
+    return sum("1234.5" in (it.info["cmdline"] or ()) for it in psutil.process_iter(["cmdline"]))

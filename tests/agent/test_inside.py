@@ -50,12 +50,12 @@ class Inside:
             self.mark("imported")
         line = commands.replace("LISTEN", f"{sys.executable} -IS listener.py")
         self.child = subprocess.Popen(
-            ["bash", "-c", INSIDE.read_text(), "spotrunner", f"set -eo pipefail\n{line}"],
+            ["bash", "-c", INSIDE.read_text(), "spotrunner", f"set -eo pipefail\n{line}", "."],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until((self.folder / ".listening").exists, lambda: "it does not listen")
+        until((self.folder / "listening").exists, lambda: "it does not listen")
 
     def mark(self, name: str) -> None:
         (self.folder / name).touch()
@@ -176,4 +176,4 @@ def test_how_it_ended_is_written_down(inside: Inside, stop: bool, word: str) -> 
     else:
         inside.mark("end")
     assert inside.code == int(word.split()[0])
-    assert (inside.folder / ".exited").read_text().strip() == word
+    assert (inside.folder / "exited").read_text().strip() == word

@@ -143,7 +143,7 @@ def test_a_save_during_a_slow_import_waits_for_the_trainer(run: Run) -> None:
 
 def test_a_stop_during_a_slow_import_ends_it(run: Run) -> None:
     run.start("LISTEN 0 slow | cat")
-    until((run.trainer.folders.checkpoints / ".listening").exists)
+    until((run.trainer.folders.marks / "listening").exists)
     run.signal(Sig.STOP)
     assert run.end().code == 143
     assert run.heard == []
@@ -356,7 +356,7 @@ def test_an_end_that_no_agent_saw_is_told_to_the_next_one(run: Run) -> None:
     run.start("LISTEN 4")
     run.until_heard("up")
     run.mark("end")
-    until((run.trainer.folders.checkpoints / ".exited").exists)
+    until((run.trainer.folders.marks / "exited").exists)
     for _ in range(2):  # also when that one dies too, and the container is gone already
         assert run.next_agent().found()
         run.trainer.adopt()
