@@ -70,7 +70,8 @@ def asks_who_it_is(machine: Rented) -> bool:
 
 
 def has_begun_to_save(machine: Rented) -> bool:
-    return any(machine.state.glob("checkpoints/.partial-*"))
+    """What is being restored has such a name, too."""
+    return trains(machine) and any(machine.state.glob("checkpoints/.partial-*"))
 
 
 def trains(machine: Rented) -> bool:
