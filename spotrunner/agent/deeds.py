@@ -167,6 +167,8 @@ class Deeds:
 
     def _commit_outputs(self, task: w.CommitOutputs) -> w.Event:
         self.aside.end()
+        with contextlib.suppress(SecretsMissing):
+            self._know_secrets()
         self.logs.ship(last=True)
         return self._committed(self.holder.finish(self.outputs.finish(task.step)))
 
@@ -176,11 +178,23 @@ class Deeds:
 
     def _keep_logs(self, _: w.KeepLogs) -> w.Event:
         self.aside.end()
+        why = ""
+        try:
+            self._know_secrets()
+        except (PortError, OSError, SecretsMissing) as error:
+            # A secret is worth more than the last lines.
+            why = f"the rest of the log stays here, since nobody knows its secrets: {error}"
         self.logs.ship(last=True)
         until_s = time.monotonic() + LAST_OUTPUTS_S
         with contextlib.suppress(GaveWay):
             self.outputs.send_changed(lambda: time.monotonic() < until_s)
-        return w.LogsKept()
+        return w.LogsKept(why=why)
+
+    def _know_secrets(self) -> None:
+        """An ending may come before the Fetch, and after a reboot, which forgets them. Raises what
+        JobSecrets.fetch raises."""
+        if not self.secrets.are_known:
+            self.secrets.fetch(self.courier.spec().secrets)
 
     def _farewell(self, task: w.Farewell) -> w.Event:
         self.secrets.remove()

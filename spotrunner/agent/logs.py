@@ -49,7 +49,7 @@ class LogShipper:
         self._keys = keys
         self._path = path
         self._kept = kept
-        self._mask = mask or Mask()
+        self._mask = mask or Mask(())
         self._at = shipped.read(kept)
         self._frees = True
         self._lock = threading.Lock()
@@ -61,10 +61,11 @@ class LogShipper:
 
     def ship(self, *, last: bool = False) -> None:
         """Upload all that is new; but what may be the beginning of a secret waits for its rest,
-        unless the trainer is gone (`last`). Raises Unavailable; then the same is new next time."""
+        unless the trainer is gone (`last`). Nothing before the secrets are known. Raises
+        Unavailable; then the same is new next time."""
         with self._lock:
             self._drop()
-            while self.waiting_bytes:
+            while self.waiting_bytes and not self._mask.is_blind:
                 if not self._ship_chunk(last=last):
                     return
                 self._free()
@@ -161,8 +162,9 @@ def _open(path: Path) -> BinaryIO:
 
 
 def tail(path: Path, mask: Mask | None = None) -> tuple[str, ...]:
-    """The last lines of a text file; none where there is no file."""
-    if not path.is_file() or path.is_symlink():
+    """The last lines of a text file; none where there is no file, or nobody knows what may be
+    shown of it."""
+    if (mask is not None and mask.is_blind) or not path.is_file() or path.is_symlink():
         return ()
     with _open(path) as file:
         start = file.seek(max(0, path.stat().st_size - _TAIL_BYTES))

@@ -240,9 +240,10 @@ class Machine:
             self._record.committed(task.step, event.commit_s, self._clock)
         self._paces.reports.hurry()
 
-    def _logs_kept(self, _: w.LogsKept) -> None:
+    def _logs_kept(self, event: w.LogsKept) -> None:
         if self._answered(w.KeepLogs):
             self._descent.logs_due = False
+            self._trouble = event.why
 
     def _posted(self, _: w.Posted) -> None:
         if self._answered(w.Farewell):

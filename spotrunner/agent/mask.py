@@ -18,13 +18,16 @@ SHORTEST = 8
 
 
 class Mask:
-    """Safe to use from several threads: what it knows is replaced as a whole."""
+    """Safe to use from several threads: what it knows is replaced as a whole. Until it was told
+    the job's secrets, be there none, it `is_blind`: nobody can say what may be shown."""
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
+    def __init__(self, values: Iterable[str] | None = None) -> None:
+        self.is_blind = True
         self._known: frozenset[str] = frozenset()
         self._forms: tuple[bytes, ...] = ()
         self._pattern: re.Pattern[bytes] | None = None
-        self.learn(values)
+        if values is not None:
+            self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
         """From now on these are taken out too."""
@@ -33,6 +36,7 @@ class Mask:
         # The longest first: a line of a key must not be found before the key.
         self._forms = tuple(sorted((it.encode() for it in found), key=len, reverse=True))
         self._pattern = re.compile(b"|".join(map(re.escape, self._forms))) if found else None
+        self.is_blind = False
 
     def __call__(self, text: bytes) -> bytes:
         pattern = self._pattern

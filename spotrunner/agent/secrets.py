@@ -54,6 +54,11 @@ class JobSecrets:
         self._files: Mapping[str, str] = {}
 
     @property
+    def are_known(self) -> bool:
+        """Whether it is known what no log may show; also where that is nothing."""
+        return not self._mask.is_blind
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """Variables of the trainer, after the fetch."""
         return self._environment
@@ -62,9 +67,7 @@ class JobSecrets:
         """Raises SecretsMissing with all that is wrong; Unavailable and OSError: another try may
         bring them."""
         wanted = tuple(refs)
-        if not wanted:
-            return
-        values = self._copied()
+        values = self._copied() or {}
         if values.keys() != {it.name for it in wanted}:
             values = self._read(wanted)
             self._keep(values)
@@ -78,7 +81,9 @@ class JobSecrets:
     def recall(self) -> None:
         """Those that an earlier agent has fetched for a trainer that is here: what it prints may
         have to be shipped before the fetch is done."""
-        self._learn(self._copied())
+        values = self._copied()
+        if values is not None:
+            self._learn(values)
 
     def lay(self, uid: int, gid: int) -> None:
         """Put the files where the trainer, and nobody but root beside it, can read them. Raises
@@ -136,11 +141,12 @@ class JobSecrets:
                 f" kms_key names, in the policy of the instances' role ({error})"
             ) from None
 
-    def _copied(self) -> dict[str, str]:
+    def _copied(self) -> dict[str, str] | None:
+        """None where no agent has fetched any since the machine was booted."""
         try:
             values: dict[str, str] = json.loads(self._copy.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return {}
+            return None
         return values
 
     def _keep(self, values: Mapping[str, str]) -> None:

@@ -385,7 +385,9 @@ class Committed:
 
 @dataclass(frozen=True, kw_only=True)
 class LogsKept:
-    pass
+    """`why` the end of the log is not among them; empty where it is."""
+
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -330,6 +330,28 @@ def test_a_trainer_has_its_secrets_and_nobody_else_what_it_prints_of_them(rig: R
     assert left == ["trainer.log"], "the trainer's own, on its machine"
 
 
+def test_what_a_trainer_printed_stays_where_nobody_knows_its_secrets_any_more(rig: Rig) -> None:
+    """After a reboot, which takes our copy of them along, when they cannot be had again."""
+    rig.kept.values.update({"/wandb": "w-1234567", "/hf": "hf-1234567"})
+    waits = 'until [ -e "$SPOTRUNNER_OUTPUT_DIR/go" ]; do sleep 0.05; done; '
+    rig.submit("5 0.01", setup=f"{TELLS}{waits}{TELLS}exit 3", secrets=SECRETS)
+    rig.order(1, 1)
+    first = rig.launch(1)
+    until(lambda: "***" in rig.printed(1), lambda: "nothing was shipped")
+    first.stop()
+    state = rig.root / f"{JOB}.1" / "state"
+    (state / "secrets.json").unlink()
+    rig.kept.values.clear()
+    (state / "outputs" / "go").touch()
+    until((state / "marks" / "exited").exists, lambda: "it has not ended")
+    rig.launch(1, first_retry_s=0.01)
+    report = rig.until_report(1, lambda r: r.phase is Phase.FAILED)
+    rig.until_off()
+    assert "the rest of the log stays here, since nobody knows its secrets: " in report.message
+    assert "-1234567" not in rig.printed(1)
+    assert not report.log_tail
+
+
 def _tells(path: Path) -> bool:
     return "-1234567" in path.read_text(errors="replace")
 

@@ -130,6 +130,18 @@ def test_the_tail_shows_none_either(path: Path, shipper: LogShipper) -> None:
     assert shipper.tail() == ("one", "key ***", "***")
 
 
+def test_until_the_secrets_are_known_nothing_is_shown(home: MemoryObjects, path: Path) -> None:
+    path.write_text(f"key {KEY}\n")
+    keys = Keys(job_id="digits-7f3a", attempt="digits-7f3a.1", generation=1)
+    mask = Mask()
+    shipper = LogShipper(home, keys, path, path.with_name("shipped.json"), mask)
+    shipper.ship(last=True)
+    assert (shipped(home), shipper.tail()) == ([], ())
+    mask.learn([KEY])
+    shipper.ship(last=True)
+    assert (shipped(home), shipper.tail()) == ([b"key ***\n"], ("key ***",))
+
+
 def test_a_tail_that_begins_within_a_value_begins_a_line_later(path: Path) -> None:
     filler = "y" * (64 * 1024 - 6)
     path.write_text(f"{KEY}\n{filler}\n")

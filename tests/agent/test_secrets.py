@@ -142,6 +142,13 @@ def test_an_agent_started_again_masks_before_it_has_fetched(
     assert again.secrets.environment == {}
 
 
+def test_a_job_without_secrets_has_nothing_to_wait_for_once_that_is_known(agent: Agent) -> None:
+    agent.secrets.recall()
+    assert not agent.secrets.are_known
+    agent.secrets.fetch([])
+    assert agent.secrets.are_known
+
+
 def test_all_that_is_wrong_is_told_at_once(agent: Agent, kept: Kept, bucket: Bucket) -> None:
     kept.values["team/wandb"] = NotAuthorized("allow secretsmanager:GetSecretValue on x")
     kept.values["/hf"] = NotFound("the parameter /hf in us-east-1 does not exist there")
