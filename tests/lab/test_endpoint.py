@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -385,6 +386,17 @@ def test_a_lost_answer_of_s3_is_a_write_that_happened(lab: Lab) -> None:
     with pytest.raises((ConnectionError, HTTPClientError)):
         s3.put_object(Bucket="home", Key="b/HEAD.json", Body=b"1")
     assert s3.list_objects_v2(Bucket="home")["KeyCount"] == 1
+
+
+def test_a_late_answer_of_s3_is_an_answer(lab: Lab) -> None:
+    endpoint = lab[0]
+    s3 = client(endpoint.url, "s3")
+    s3.create_bucket(Bucket="home")
+    endpoint.object_faults.script(ObjectFault(method="PUT", path="/home/a", late_s=0.2))
+    began_s = time.monotonic()
+    s3.put_object(Bucket="home", Key="a", Body=b"1")
+    assert time.monotonic() - began_s >= 0.2
+    assert s3.get_object(Bucket="home", Key="a")["Body"].read() == b"1"
 
 
 def test_a_presigned_url_needs_no_key(lab: Lab) -> None:
