@@ -11,16 +11,43 @@ trap 'echo "$? ${stopping:+stopped}" > "$marks/exited"' EXIT
 # where pip puts the commands of what it installs for a user
 [ -z "${HOME:-}" ] || PATH="$HOME/.local/bin:$PATH"
 job='' stopping=''
+# Only the first process of a container or a systemd unit has a cgroup that is the job's alone.
+cgroup=()
+[ "$PPID" != 1 ] || mapfile -t cgroup < "/proc/$$/cgroup"
+
+# Into `pids`: all of the job, since a launcher may give its trainers sessions of their own. Where
+# we share our cgroup with others: the job's process group, and what descends from it.
+find_all() {
+  local stat pid fields parent group found
+  local -A parents=() known=()
+  pids=()
+  for stat in /proc/[0-9]*/stat; do
+    { read -r fields < "$stat"; } 2> /dev/null || continue
+    pid="${stat#/proc/}" pid="${pid%/stat}"
+    if [ "$pid" = 1 ] || [ "$pid" = "$$" ]; then continue; fi
+    if [ -n "${cgroup[*]}" ]; then
+      { mapfile -t found < "/proc/$pid/cgroup"; } 2> /dev/null || continue
+      [ "${found[*]}" != "${cgroup[*]}" ] || pids+=("$pid")
+      continue
+    fi
+    # after the name in brackets, which may hold anything: state, parent, process group
+    read -r _ parent group _ <<< "${fields##*) }"
+    parents[$pid]="$parent"
+    [ "$group" != "$job" ] || known[$pid]=1
+  done
+  for pid in "${!parents[@]}"; do
+    parent="$pid"
+    until [ -z "$parent" ] || [ -n "${known[$parent]}" ]; do parent="${parents[$parent]}"; done
+    [ -z "$parent" ] || pids+=("$pid")
+  done
+}
 
 # hand_on NAME NUMBER: 1 if no process of the job catches the signal.
 hand_on() {
-  local stat pid fields group key value caught handed=1
-  for stat in /proc/[0-9]*/stat; do
-    { read -r fields < "$stat"; } 2> /dev/null || continue
-    # after the name in brackets, which may hold anything: state, parent, process group
-    read -r _ _ group _ <<< "${fields##*) }"
-    [ "$group" = "$job" ] || continue
-    pid="${stat#/proc/}" pid="${pid%/stat}" caught=0
+  local pids pid key value caught handed=1
+  find_all
+  for pid in "${pids[@]}"; do
+    caught=0
     while read -r key value; do
       [ "$key" = SigCgt: ] && caught=$(((16#${value: -8} >> ($2 - 1)) & 1))
     done 2> /dev/null < "/proc/$pid/status"

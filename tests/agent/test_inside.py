@@ -123,6 +123,18 @@ def test_a_stop_leaves_with_the_trainers_own_code(inside: Inside, commands: str)
     assert inside.heard == ["up", "TERM"]
 
 
+# As launchers of many trainers do it: each is in a session of its own, and waited for.
+@pytest.mark.parametrize("waits", ["setsid -w", "env setsid -w setsid -w"])
+def test_a_trainer_in_a_session_of_its_own_hears_as_well(inside: Inside, waits: str) -> None:
+    inside.run(f"{waits} LISTEN 0")
+    inside.until_heard("up")
+    inside.signal(signal.SIGUSR1)
+    inside.until_heard("up", "USR1")
+    inside.signal(signal.SIGTERM)
+    assert inside.code == 75
+    assert inside.heard == ["up", "USR1", "TERM"]
+
+
 def test_a_save_during_the_import_waits_for_the_trainer(inside: Inside) -> None:
     inside.run("LISTEN 0 | cat", imported=False)
     inside.signal(signal.SIGUSR1)

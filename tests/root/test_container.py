@@ -132,6 +132,18 @@ def test_a_stop_reaches_the_trainer_behind_a_pipe_and_its_75_comes_through_tee(r
     assert run.heard == ["up", "TERM"]
 
 
+def test_a_trainer_whose_launcher_has_left_it_a_session_of_its_own_hears_as_well(run: Run) -> None:
+    """Nobody descends from anybody any more: what they share is the container."""
+    run.start("(setsid LISTEN 0 &)\nwhile :; do sleep 0.05; done")
+    run.until_heard("up")
+    run.signal(Sig.SAVE)
+    run.until_heard("up", "USR1")
+    run.signal(Sig.STOP)
+    run.until_heard("up", "USR1", "TERM")
+    run.signal(Sig.KILL)
+    assert run.end() == Exit(code=137)
+
+
 def test_a_save_during_a_slow_import_waits_for_the_trainer(run: Run) -> None:
     run.start("LISTEN 0 slow | cat")
     run.signal(Sig.SAVE)
