@@ -34,6 +34,7 @@ from spotrunner.agent.paid import Paid
 from spotrunner.agent.record import Ending, Record
 from spotrunner.agent.reins import Reins
 from spotrunner.core.model import Head, Order, Phase, Report, Verb
+from spotrunner.core.saving import UNAWARE
 
 # What a trainer exits with that was stopped by somebody: by contract, by SIGTERM, by SIGKILL.
 _STOPPED_CODES = (75, 143, 137)
@@ -137,6 +138,8 @@ class Machine:
         # What was asked for before we came is in HEAD.
         if last is not None and order.checkpoints_asked > last.checkpoints_asked:
             self._reins.ask_save()
+        if not order.handles_save_signal:
+            self._reins.handles_save_signal = False
         if order.verb is Verb.STOP:
             self._end(Phase.STOPPED, f"ordered to stop: {order.why}")
 
@@ -150,7 +153,8 @@ class Machine:
 
     def _fetched(self, event: w.Fetched) -> None:
         if self._answered(w.Fetch):
-            self._reins.handles_save_signal = event.handles_save_signal
+            knows = self._order is None or self._order.handles_save_signal
+            self._reins.handles_save_signal = knows and event.handles_save_signal
             self._reins.pulse.stall_after_s = event.stall_after_s
             self._up(Phase.READY)
 
@@ -261,6 +265,8 @@ class Machine:
         by_us = reins.aborted_at is not None or event.code == _UNAWARE_CODE
         if event.code == 0:
             self._end(Phase.DONE, "the trainer is done")
+        if event.code == _UNAWARE_CODE:
+            reins.handles_save_signal = self._record.handles_save_signal = False
         elif self._record.notice is not None and (event.code in _STOPPED_CODES or by_us):
             self._end(Phase.IDLE, f"the trainer left on the notice with {event.code}")
         elif self._ending is not None:
@@ -384,10 +390,7 @@ class Machine:
         self._say(w.StartTrainer(fresh=not has_checkpoint))
 
     def _why_again(self, code: int) -> str:
-        if code != _UNAWARE_CODE:
-            return self._stall_why()
-        self._reins.handles_save_signal = False
-        return "the trainer ended by SIGUSR1: teach it to save on it, or say save_signal: false"
+        return UNAWARE if code == _UNAWARE_CODE else self._stall_why()
 
     def _stall_why(self) -> str:
         alive_at = self._record.alive_at

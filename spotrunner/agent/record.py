@@ -49,6 +49,8 @@ class Record:
         self.restart_why = ""
         self.stalled_at: dt.datetime | None = None
         self.alive_at: dt.datetime | None = None
+        # False: it ended by SIGUSR1
+        self.handles_save_signal = True
         self._progress: Progressed | None = None
         self._first_step_at: dt.datetime | None = None
         self._committed_step: int | None = None
@@ -162,3 +164,4 @@ class Record:
             stalled_at=self.stalled_at,
             alive_at=self.alive_at,
         )
+            handles_save_signal=self.handles_save_signal,

@@ -61,11 +61,20 @@ def checkpoint(answer: Json) -> str | None:
     last = words.checkpoint(job["committed_step"], job["committed_at"], answer["now"])
     if job["over"] or not answer["attempts"]:
         return last
-    every_s = answer["attempts"][-1]["save_every_s"]
-    if every_s is None:
+    how = _how_saved(answer["attempts"])
+    if how is None:
         return last
-    how = f"one every {words.duration(every_s)}"
     return f"{last}; {how}" if last else f"none yet; {how}"
+
+
+def _how_saved(attempts: list[Json]) -> str | None:
+    from spotrunner.cli import words
+    from spotrunner.core.saving import UNAWARE
+
+    if not all(attempt["handles_save_signal"] for attempt in attempts):
+        return f"none is asked for: {UNAWARE}"
+    every_s = attempts[-1]["save_every_s"]
+    return None if every_s is None else f"one every {words.duration(every_s)}"
 
 
 def start(answer: Json) -> str | None:

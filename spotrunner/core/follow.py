@@ -13,6 +13,7 @@ from spotrunner.core.milestones import merged
 from spotrunner.core.model import Attempt, EndReason, Instance, InstanceState, Notice, Report
 from spotrunner.core.money import billed_price, hour_index
 from spotrunner.core.retire import unpaid_reason
+from spotrunner.core.saving import UNAWARE
 from spotrunner.core.speed import is_warm
 from spotrunner.core.states import AttemptState, advance
 
@@ -70,6 +71,7 @@ def follow_report(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         draft.mark(attempt, "training", "its trainer makes steps", step=report.step)
     attempt = _follow_machine(draft, attempt, report)
     attempt = _follow_stall(draft, attempt, report)
+    attempt = _follow_unaware(draft, attempt, report)
     attempt = _follow_pace(draft, attempt, report)
     attempt = _follow_traffic(draft, attempt, report)
     if report.notice is not None:
@@ -116,6 +118,16 @@ def _follow_stall(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
         attempt = dataclasses.replace(attempt, restarts=report.restarts)
         why = f"its trainer was started again in place: {report.message}"
         draft.mark(attempt, "restarted-in-place", why, restarts=report.restarts)
+    return attempt
+
+
+def _follow_unaware(draft: Draft, attempt: Attempt, report: Report) -> Attempt:
+    """An agent that was started again has forgotten it; the attempt has not."""
+    if report.handles_save_signal or not attempt.handles_save_signal:
+        return attempt
+    attempt = dataclasses.replace(attempt, handles_save_signal=False)
+    why = f"{UNAWARE}; it is not asked again, and a notice stops it at once"
+    draft.mark(attempt, "unaware-of-saves", why, step=report.step)
     return attempt
 
 

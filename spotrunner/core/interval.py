@@ -28,10 +28,18 @@ def save_every_s(draft: Draft, attempt: Attempt) -> int | None:
     wants to."""
     job = draft.jobs[attempt.job_id]
     saving = job.spec.saving
-    if not job.spec.handles_save_signal:
+    if not handles_save_signal(draft, job):
         return None
     auto = _held(attempt, _best_s(draft, attempt, job)) if saving.auto else None
     return min((every_s for every_s in (auto, saving.every_s) if every_s is not None), default=None)
+
+
+def handles_save_signal(draft: Draft, job: Job) -> bool:
+    """Unless the job says no, or one of its attempts has shown it: each other one would lose what
+    it did since its last checkpoint to a request for the next."""
+    return job.spec.handles_save_signal and all(
+        attempt.handles_save_signal for attempt in draft.of(job.id)
+    )
 
 
 def daly_s(save_s: float, mean_life_s: float, limits: Limits) -> float:

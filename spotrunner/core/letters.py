@@ -56,6 +56,8 @@ class Order:
     # How old the last checkpoint may become before the trainer is asked for another one; None: it
     # saves when it wants to.
     save_every_s: int | None = None
+    # False: its job's trainer knows no SIGUSR1, as the job says or as an earlier attempt showed.
+    handles_save_signal: bool = True
 
 
 class Phase(str, enum.Enum):
@@ -116,6 +118,8 @@ class Report:
     restarts: int = 0
     stalled_at: dt.datetime | None = None
     alive_at: dt.datetime | None = None
+    # False: it was asked for a checkpoint with SIGUSR1 and ended by that
+    handles_save_signal: bool = True
 
     @property
     def is_stalled(self) -> bool:

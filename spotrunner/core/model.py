@@ -399,6 +399,8 @@ class Attempt:
     # Its trainer was last found stalled then, and so often started again in place.
     stalled_at: dt.datetime | None = None
     restarts: int = 0
+    # False: its trainer ended by SIGUSR1, so no attempt of the job is asked for checkpoints again.
+    handles_save_signal: bool = True
 
 
 class Refused(str, enum.Enum):

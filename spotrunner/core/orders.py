@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 
 from spotrunner.core.draft import Draft
-from spotrunner.core.interval import save_every_s
+from spotrunner.core.interval import handles_save_signal, save_every_s
 from spotrunner.core.model import Attempt, Order, Phase, TakeOver, Verb
 from spotrunner.core.plan import PostOrder
 from spotrunner.core.retire import is_silent, serves
@@ -52,6 +52,7 @@ def _wanted(draft: Draft, attempt: Attempt) -> Order:
         checkpoints_asked=job.checkpoints_asked,
         watched=watched,
         save_every_s=save_every_s(draft, attempt),
+        handles_save_signal=handles_save_signal(draft, job),
     )
 
 

@@ -20,3 +20,6 @@ class Saving:
 
 # A trainer that is asked for checkpoints only by its users and by notices.
 ASKED_FOR = Saving()
+
+# Of a trainer that was asked for a checkpoint and ended by that, with what to change.
+UNAWARE = "the trainer ended by SIGUSR1: teach it to save on it, or say save_signal: false"

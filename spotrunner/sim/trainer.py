@@ -12,6 +12,7 @@ from spotrunner.agent import words as w
 RESUMABLE = 75
 # What no trainer can hear and go on.
 _ENDS = {w.Sig.KILL: 137, w.Sig.ABORT: 134}
+_UNAWARE = 138
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Training:
     fails_at_step: int | None = None
     stalls_at_step: int | None = None
     deaf: bool = False  # ignores SIGTERM
+    unaware: bool = False  # knows no SIGUSR1, and ends by it
 
 
 class SimTrainer:
@@ -77,6 +79,8 @@ class SimTrainer:
     def signal(self, signal: w.Sig, now: dt.datetime) -> None:
         if signal in _ENDS:
             self._end(_ENDS[signal], now)
+        elif signal is w.Sig.SAVE and self.training.unaware:
+            self._end(_UNAWARE, now)
         elif self._hangs:
             return
         elif signal is w.Sig.SAVE and now >= self._from:

@@ -27,6 +27,7 @@ def of_attempt(attempt: Attempt, report: Report | None, now: dt.datetime) -> Jso
         "image_digest": (report.image_digest if report else "") or attempt.image_digest or None,
         "diagnosis": _diagnosis(diagnosis) if diagnosis else None,
         "save_every_s": attempt.order.save_every_s if attempt.order else None,
+        "handles_save_signal": attempt.handles_save_signal,
     }
 
 

@@ -222,8 +222,20 @@ def test_a_trainer_that_dies_of_the_save_signal_is_started_again_and_not_asked_a
     assert told.signals() == [w.Sig.SAVE]
     assert w.StartTrainer(fresh=False) in told.on(w.TrainerExited(code=138))
     assert "save_signal: false" in told.last_report.message
+    assert not told.last_report.handles_save_signal
     told.works_until(500)
     assert told.signals() == [w.Sig.SAVE]
+
+
+def test_one_that_an_earlier_attempt_has_shown_to_know_no_save_signal_is_stopped_on_a_notice(
+    told: Told,
+) -> None:
+    told.trains(100)
+    told.orders(handles_save_signal=False, checkpoints_asked=1)
+    told.on(w.Progressed(step=101))
+    assert told.signals() == []
+    told.on(w.NoticeSeen(at=told.at(240)))
+    assert told.signals() == [w.Sig.STOP]
 
 
 # -- saves by the clock

@@ -103,6 +103,7 @@ class Told:
         checkpoints_asked: int = 0,
         watched: bool = False,
         save_every_s: int | None = None,
+        handles_save_signal: bool = True,
         attempt: str = ME,
     ) -> list[w.Instruction]:
         self.order = Order(
@@ -119,6 +120,7 @@ class Told:
             checkpoints_asked=checkpoints_asked,
             watched=watched,
             save_every_s=save_every_s,
+            handles_save_signal=handles_save_signal,
         )
         return self.on(w.OrderSeen(order=self.order))
 

@@ -324,3 +324,13 @@ def test_secrets_are_named_by_where_they_are(told: Told) -> None:
         )
     )
     assert told.lines()["secrets"] == "WANDB sent with the job, HF from ssm:/team/hf"
+
+
+def test_a_trainer_that_knows_no_save_signal_and_what_to_change(told: Told) -> None:
+    first = an_attempt(1, AttemptState.ENDED, end_reason=EndReason.INTERRUPTED, ended_at=at(900))
+    second = an_attempt(2)
+    unaware = dataclasses.replace(first, handles_save_signal=False)
+    told.job(unaware, dataclasses.replace(second, order=an_order(second, save_every_s=None)))
+    said = told.lines()["checkpoint"]
+    assert "none is asked for: the trainer ended by SIGUSR1" in said
+    assert "say save_signal: false" in said

@@ -161,6 +161,7 @@ ATTEMPT = Attempt(
     ),
     stalled_at=at(700),
     restarts=1,
+    handles_save_signal=False,
 )
 
 

@@ -13,6 +13,7 @@ from spotrunner.core.interval import UNMEASURED_SAVE_S, coarse, daly_s, save_eve
 from spotrunner.core.model import Limits, Market, Snapshot
 from spotrunner.core.saving import Saving
 from spotrunner.core.sight import Sight
+from spotrunner.core.states import AttemptState
 from tests.build import (
     a_job,
     a_pool,
@@ -152,4 +153,13 @@ def test_a_figure_is_held_until_it_is_off_by_a_fifth(before: int | None, after: 
 
 def test_a_pool_that_nobody_has_seen_has_a_figure_too() -> None:
     snapshot = dataclasses.replace(a_run(), sights={})
+    assert asked(snapshot) is not None
+
+
+def test_none_is_asked_of_a_job_one_of_whose_attempts_knew_no_such_signal() -> None:
+    snapshot = a_run()
+    earlier = an_attempt(1, AttemptState.ENDED, handles_save_signal=False)
+    (live,) = snapshot.attempts
+    later = dataclasses.replace(live, id=f"{live.job_id}.2", generation=2)
+    assert asked(dataclasses.replace(snapshot, attempts=(earlier, later))) is None
     assert asked(snapshot) is not None

@@ -147,3 +147,49 @@ def test_its_order_is_not_written_anew_for_a_figure_that_wobbles() -> None:
     after = tale.attempt(1).order
     assert after is not None
     assert after.n <= n + 1, "a payment at most"
+
+
+# -- one that knows no SIGUSR1
+
+
+def an_unaware_one() -> Tale:
+    """It was asked once, ended by that, and was started again in place."""
+    tale = Tale(saving=Saving(auto=True), training=Training(unaware=True, save_every_steps=5000))
+    tale.until_trains(1, steps=1000)
+    tale.until(lambda: not tale.attempt(1).handles_save_signal, 1200)
+    return tale
+
+
+def test_a_trainer_that_ended_by_the_save_signal_is_asked_by_no_attempt_of_its_job() -> None:
+    tale = an_unaware_one()
+    tale.until_trains(1, steps=6000)
+    tale.interrupt(1, notice=False)
+    tale.until_trains(2)
+    order = tale.attempt(2).order
+    assert order is not None
+    assert order.save_every_s is None
+    assert not order.handles_save_signal
+    tale.until_over()
+    assert tale.job().state is JobState.SUCCEEDED
+    assert [a.restarts for a in tale.attempts()] == [1, 0]
+    (story,) = tale.events("unaware-of-saves")
+    assert "save_signal: false" in story.why
+
+
+def test_a_notice_stops_such_a_trainer_at_once_in_every_later_attempt() -> None:
+    tale = an_unaware_one()
+    tale.until_trains(1, steps=6000)
+    tale.interrupt(1, notice=False)
+    tale.until_trains(2, steps=1000)
+    tale.interrupt(2)
+    tale.until_trains(3)
+    assert tale.lost_steps()[-1] == 0
+    assert tale.attempt(2).restarts == 0
+
+
+def test_that_it_knows_no_such_signal_outlives_the_agent_that_saw_it() -> None:
+    tale = an_unaware_one()
+    tale.kill_agent(1)
+    tale.until_over()
+    assert tale.job().state is JobState.SUCCEEDED
+    assert [a.restarts for a in tale.attempts()] == [1]
