@@ -163,5 +163,5 @@ class Record:
             restarts=self.restarts,
             stalled_at=self.stalled_at,
             alive_at=self.alive_at,
-        )
             handles_save_signal=self.handles_save_signal,
+        )
