@@ -262,11 +262,11 @@ class Machine:
         self._paces.logs.hurry()
         self._paces.reports.hurry()
         was_stopped = event.code in _STOPPED_CODES and event.diagnosis is None
+        if event.code == _UNAWARE_CODE:
+            reins.handles_save_signal = self._record.handles_save_signal = False
         by_us = reins.aborted_at is not None or event.code == _UNAWARE_CODE
         if event.code == 0:
             self._end(Phase.DONE, "the trainer is done")
-        if event.code == _UNAWARE_CODE:
-            reins.handles_save_signal = self._record.handles_save_signal = False
         elif self._record.notice is not None and (event.code in _STOPPED_CODES or by_us):
             self._end(Phase.IDLE, f"the trainer left on the notice with {event.code}")
         elif self._ending is not None:
