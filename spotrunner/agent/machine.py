@@ -233,6 +233,9 @@ class Machine:
     def _saved(self, event: w.Saved) -> None:
         self._reins.pulse.beats(self._clock, event.step)
         self._record.saved(event.step, self._clock)
+        answer_s = self._reins.saved(self._clock)
+        if answer_s is not None:
+            self._record.answered_save(answer_s)
 
     def _committed(self, event: w.Committed) -> None:
         task = self._lane.task

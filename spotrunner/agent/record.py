@@ -51,6 +51,8 @@ class Record:
         self.alive_at: dt.datetime | None = None
         # False: it ended by SIGUSR1
         self.handles_save_signal = True
+        # from being asked to a checkpoint: all that is known of a save that nobody tells of
+        self._answer_s: float | None = None
         self._progress: Progressed | None = None
         self._first_step_at: dt.datetime | None = None
         self._committed_step: int | None = None
@@ -72,6 +74,10 @@ class Record:
         """The trainer has made a step that no checkpoint has."""
         saved = max(self.newest_step, self.base_step)
         return self._progress is not None and self._progress.step > saved
+
+    @property
+    def tells_steps(self) -> bool:
+        return self._progress is not None
 
     def reached(self, **milestones: Any) -> None:
         told = dataclasses.replace(NOTHING_REACHED, **milestones)
@@ -106,6 +112,10 @@ class Record:
         seen_at = old.seen_at if old is not None else now
         self.notice = Notice(at=at, seen_at=seen_at)
         return old is None or old.at != at
+
+    def answered_save(self, answer_s: float) -> None:
+        """It may have finished its step, or its epoch, first."""
+        self._answer_s = answer_s
 
     def save_took(self, save_s: float, now: dt.datetime) -> None:
         self.alive_at = now
@@ -147,7 +157,7 @@ class Record:
             committed_at=self._committed_at,
             notice=self.notice,
             first_step_at=self._first_step_at,
-            save_s=self.measured.save_s,
+            save_s=self._answer_s if self.measured.save_s is None else self.measured.save_s,
             commit_s=self.measured.commit_s,
             exit_code=exit_.code if exit_ else None,
             message=message,

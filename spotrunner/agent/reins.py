@@ -32,6 +32,8 @@ class Reins:
         # ... by the user, and kept until the trainer has made a step that is worth it
         self._save_asked = False
         self._save_said_at: dt.datetime | None = None
+        # ... and no checkpoint has come since
+        self._save_open = False
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -39,7 +41,7 @@ class Reins:
         """It goes on from `step`; `again`: in place of one that stalled."""
         self.runs = self.is_watched = True
         self.told_at = self.aborted_at = self.killed_at = self._found_at = None
-        self._save_said_at = now
+        self._save_said_at, self._save_open = now, False
         self.pulse.begins(now, step, within_s=self.pulse.restart_s if again else None)
 
     def find(self) -> None:
@@ -86,19 +88,30 @@ class Reins:
             return
         self._save_wanted = False
         if self.handles_save_signal and self.aborted_at is None:
-            self._save_said_at = now
+            self._save_said_at, self._save_open = now, True
             yield Signal(signal=Sig.SAVE)
+
+    def saved(self, now: dt.datetime) -> float | None:
+        """A checkpoint is there. How long ago it was asked for; None where nobody had."""
+        was_open, self._save_open = self._save_open, False
+        if not was_open or self._save_said_at is None:
+            return None
+        return (now - self._save_said_at).total_seconds()
 
     def save_due_at(self, record: Record, every_s: int | None) -> dt.datetime | None:
         """By the clock: counted from the newest checkpoint, whoever wanted that one. None while
         there is nothing new to save."""
-        if every_s is None or not self.handles_save_signal or not record.is_ahead:
+        if every_s is None or not self.handles_save_signal or not self._may_save_more(record):
             return None
         if self.aborted_at is not None or record.notice is not None:
             return None
         times = (self._save_said_at, record.newest_at)
         last_at = max(at for at in times if at is not None)
         return last_at + dt.timedelta(seconds=every_s)
+
+    def _may_save_more(self, record: Record) -> bool:
+        """Of one that tells nothing of its steps only the answer to the last question shows it."""
+        return record.is_ahead or not (record.tells_steps or self._save_open)
 
     # -- a stall -------------------------------------------------------------------------------
 

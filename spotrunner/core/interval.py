@@ -2,8 +2,8 @@
 
 A save stops the training for a while, and a loss costs what was done since the last one. Young
 (1974) and Daly (2006, first order) balance the two: sqrt(2 x cost of a save x mean time to a loss),
-less that cost. The cost is what the job's own trainer reported; the time to a loss is that of the
-pool at the age of its run, as policies see it.
+less that cost. The cost is what the job's own trainer reported, or took to answer; the time to a
+loss is that of the pool at the age of its run, as policies see it.
 """
 
 from __future__ import annotations

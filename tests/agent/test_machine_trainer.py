@@ -280,6 +280,35 @@ def test_a_save_that_never_comes_is_asked_for_again_at_the_same_pace(told: Told)
     assert told.signals() == [w.Sig.SAVE] * 3
 
 
+def test_one_that_tells_no_steps_is_asked_as_long_as_it_answers(told: Told) -> None:
+    told.trains(100, stall_after_s=7200)
+    told.orders(save_every_s=120)
+    told.wait_until(121)
+    assert told.signals() == [w.Sig.SAVE]
+    told.wait_until(130)
+    told.on(w.Saved(step=110))
+    told.wait_until(251)
+    assert told.signals() == [w.Sig.SAVE] * 2
+    told.wait_until(900)
+    assert told.signals() == [w.Sig.SAVE] * 2, "it has nothing new, or does not listen"
+
+
+def test_what_nobody_tells_of_a_save_is_at_most_the_time_to_its_answer(told: Told) -> None:
+    told.trains(100)
+    told.orders(save_every_s=120)
+    told.on(w.Progressed(step=101))
+    told.wait_until(127)
+    told.on(w.Saved(step=102))
+    told.wait_until(200)
+    assert told.last_report.save_s == 7
+    told.on(w.Saved(step=110))  # nobody asked for that one
+    told.wait_until(300)
+    assert told.last_report.save_s == 7
+    told.on(w.SaveTook(save_s=2))
+    told.wait_until(400)
+    assert told.last_report.save_s == 2
+
+
 def test_without_a_save_signal_nobody_is_asked(told: Told) -> None:
     told.trains(100, handles_save_signal=False)
     told.orders(save_every_s=120)

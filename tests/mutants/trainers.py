@@ -88,7 +88,7 @@ TRAINERS = (
     Mutant(
         "what is saved is saved again",
         "agent/reins.py",
-        " or not record.is_ahead:\n",
+        " or not self._may_save_more(record):\n",
         ":\n",
         "agent/test_machine_trainer.py::test_nothing_new_is_not_saved_again",
     ),
