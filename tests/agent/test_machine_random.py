@@ -119,7 +119,8 @@ class World:
 
     def answer(self, kind: str) -> None:
         task = self.task()
-        if task is None:
+        # Who is off hears no answer: its task would stay, to be done again.
+        if task is None or self.told.machine.off:
             return
         if kind == "good":
             self.on(self._good(task))
@@ -212,6 +213,9 @@ def _happen(world: World, kind: str, what: Any) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.booleans(), st.lists(happenings, max_size=40))
+@example(
+    True, [("notice", 0), ("trained", w.Saved(step=1)), ("wait", 300), *[("answer", "good")] * 2]
+)
 @example(False, [("weather", w.SaveTook(save_s=0.0)), ("trained", w.Saved(step=1))])
 def test_promises(trains: bool, happened: list[tuple[str, Any]]) -> None:
     world = World()
