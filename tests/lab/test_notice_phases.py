@@ -39,12 +39,13 @@ run: python3 -S train.py {arguments} | cat
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """`late` is what S3 takes its time for, by method and path below the job's folder. `attempt`
-    is the one that EC2 takes: the second after a sudden death of the first."""
+    is the one that EC2 takes: the second after a sudden death of the first. `arguments` make a
+    training that is longer than a replacement needs to be ready."""
 
     name: str
     reached: Callable[[Followed], object]
     late: tuple[str, str] | None = None
-    arguments: str = "150 0.02"
+    arguments: str = "1200 0.02"
     attempt: int = 1
 
 
@@ -65,8 +66,8 @@ def has_written(pattern: str) -> Callable[[Followed], object]:
 
 
 PHASES = [
-    Phase(name="boots", reached=lambda job: job.has_instance(1)),
-    Phase(name="copies", reached=phase_is("fetch"), late=("GET", "workdir/*")),
+    Phase(name="boots", reached=lambda job: job.has_instance(1), arguments="60 0.02"),
+    Phase(name="copies", reached=phase_is("fetch"), late=("GET", "workdir/*"), arguments="60 0.02"),
     Phase(
         name="restores",
         reached=phase_is("restore"),
@@ -74,13 +75,18 @@ PHASES = [
         attempt=2,
     ),
     Phase(name="trains", reached=lambda job: job.trains(1) and job.made(1) > 5),
-    Phase(name="saves", reached=has_written(".partial-*"), arguments="60 0.02 slow"),
+    Phase(name="saves", reached=has_written(".partial-*"), arguments="240 0.02 slow"),
     Phase(
         name="uploads",
         reached=has_written("000*"),
         late=("PUT", "checkpoints/000*/state.json"),
     ),
-    Phase(name="outputs", reached=phase_is("handover"), late=("PUT", "outputs/*/model.json")),
+    Phase(
+        name="outputs",
+        reached=phase_is("handover"),
+        late=("PUT", "outputs/*/model.json"),
+        arguments="60 0.02",
+    ),
 ]
 
 
@@ -105,10 +111,20 @@ def submitted(ground: Stage, phase: Phase, folder: Path) -> Followed:
     return job
 
 
-def test_a_notice_in_every_phase(ground: Stage, tmp_path: Path) -> None:
+@pytest.fixture
+def jobs(ground: Stage, tmp_path: Path) -> Iterator[dict[str, Followed]]:
+    """One a phase, all at once, in a bucket that keeps every HEAD."""
+    remember_heads(owner_client(ground.lab.url, "s3", HOME_REGION), HOME_BUCKET)
+    made: dict[str, Followed] = {}
+    for phase in PHASES:
+        made[phase.name] = submitted(ground, phase, tmp_path / phase.name)
+    yield made
+    for job in made.values():
+        job.close()
+
+
+def test_a_notice_in_every_phase(ground: Stage, jobs: dict[str, Followed], tmp_path: Path) -> None:
     client = owner_client(ground.lab.url, "s3", HOME_REGION)
-    remember_heads(client, HOME_BUCKET)
-    jobs = {phase.name: submitted(ground, phase, tmp_path / phase.name) for phase in PHASES}
     waiting = list(PHASES)
 
     def taken_at_its_moment() -> bool:
@@ -130,7 +146,6 @@ def test_a_notice_in_every_phase(ground: Stage, tmp_path: Path) -> None:
         job = jobs[phase.name]
         head = nothing_is_lost(client, HOME_BUCKET, job.id, tmp_path / "restored" / phase.name)
         ended_as_it_should(phase, job, head.done)
-        job.close()
     assert not left_of(ground.lab.paths.folder / "instances")
 
 
