@@ -103,6 +103,8 @@ class Reins:
         there is nothing new to save."""
         if every_s is None or not self.handles_save_signal or not self._may_save_more(record):
             return None
+        if not self.is_watched:  # what it has saved under an earlier agent is not known yet
+            return None
         if self.aborted_at is not None or record.notice is not None:
             return None
         times = (self._save_said_at, record.newest_at)

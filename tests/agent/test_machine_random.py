@@ -217,6 +217,7 @@ def _happen(world: World, kind: str, what: Any) -> None:
     True, [("notice", 0), ("trained", w.Saved(step=1)), ("wait", 300), *[("answer", "good")] * 2]
 )
 @example(False, [("weather", w.SaveTook(save_s=0.0)), ("trained", w.Saved(step=1))])
+@example(True, [("killed", False), ("order", {"n": 9, "save_every_s": 120}), ("answer", "good")])
 def test_promises(trains: bool, happened: list[tuple[str, Any]]) -> None:
     world = World()
     told = world.told
