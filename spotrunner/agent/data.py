@@ -13,7 +13,7 @@ from spotrunner.agent.mounts import Mounts
 from spotrunner.agent.rclone import PARTIAL_SUFFIX, DiskFull, Moved, Place, Rclone
 from spotrunner.core.figures import Copying
 from spotrunner.core.model import DataMode, DataSource, JobSpec
-from spotrunner.ports import Buckets, GaveWay, Misconfigured, NotAuthorized
+from spotrunner.ports import Buckets, GaveWay, Misconfigured, NotAuthorized, always
 
 # Left free on the disk that takes the data: docker, checkpoints and logs live there too.
 MARGIN_BYTES = 1 << 30
@@ -32,20 +32,21 @@ class DataSets:
     told: Callable[[Copying], None]
     margin_bytes: int = MARGIN_BYTES
 
-    def fetch(self, spec: JobSpec) -> None:
-        """What is there already stays: an agent that comes back goes on where it was."""
+    def fetch(self, spec: JobSpec, may_go_on: Callable[[], bool] = always) -> None:
+        """What is there already stays: an agent that comes back goes on where it was. Raises
+        GaveWay when `may_go_on` says no."""
         self.rclone.end_orphan()
         for source in spec.data:
             if source.mode is DataMode.MOUNT:
                 self.mounts.mount(self._place(source), self._target(source))
             else:
-                self._copy(source, spec.disk_gib)
+                self._copy(source, spec.disk_gib, may_go_on)
 
     def let_go(self) -> None:
         """At the end: no mount is left behind. Never raises."""
         self.mounts.unmount_all()
 
-    def _copy(self, source: DataSource, disk_gib: int) -> None:
+    def _copy(self, source: DataSource, disk_gib: int, may_go_on: Callable[[], bool]) -> None:
         place, target = self._place(source), self._target(source)
         target.mkdir(parents=True, exist_ok=True)
         there = _tidied(target)
@@ -53,6 +54,8 @@ class DataSets:
             self._fits(source, source.bytes - there, disk_gib)
 
         def told(moved: Moved) -> None:
+            if not may_go_on():
+                raise GaveWay(f"nobody needs {source.source} any more")
             self._fits(source, moved.total_bytes - moved.bytes, disk_gib)
             self.told(_copying(source, moved, there))
 

@@ -26,6 +26,7 @@ from spotrunner.agent.outputs import Outputs
 from spotrunner.agent.power import Power, Refused
 from spotrunner.agent.runs import NotStarted, Unstartable
 from spotrunner.agent.secrets import JobSecrets, SecretsMissing
+from spotrunner.agent.supplies import Supplies
 from spotrunner.agent.trainer import Trainer
 from spotrunner.agent.watch import TrainerWatch
 from spotrunner.agent.who import ids
@@ -132,16 +133,11 @@ class Deeds:
         )
 
     def _prepare(self, spec: JobSpec) -> None:
-        """What the trainer uses, while there is none. The image comes before the data: nobody has
-        looked yet whether there is such an image, and data may be copied for an hour; and what is
-        left of the disk is known then."""
+        """What the trainer uses, while there is none."""
         self.folders.make()
         if spec.workdir_sha256 is not None:
             self.courier.fetch_workdir(spec.workdir_sha256)
-        image = self.trainer.prepare(spec)
-        self.put(w.ImageThere(digest=image.digest, baked=image.baked))
-        self.data.fetch(spec)
-        self.put(w.DataThere())
+        Supplies(image=self.trainer.prepare, data=self.data.fetch, put=self.put).fetch(spec)
 
     def _take_head(self, _: w.TakeHead) -> w.Event:
         return w.HeadTaken(head=self.holder.take())

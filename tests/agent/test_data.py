@@ -104,6 +104,13 @@ def test_what_a_copy_has_done_is_told(s3: S3Server, disk: Disk) -> None:
     assert (last.bytes, last.total_bytes, last.files, last.total_files) == (6000, 6000, 6, 6)
 
 
+def test_a_copy_that_nobody_needs_any_more_is_ended(s3: S3Server, disk: Disk) -> None:
+    s3.put("sets", SET)
+    with pytest.raises(GaveWay):
+        disk.data.fetch(a_spec(data=(SOURCE,)), lambda: False)
+    assert not (disk.folders.root / "rclone.pid").exists(), "it left no child at work"
+
+
 def test_what_is_there_counts_as_copied(s3: S3Server, disk: Disk) -> None:
     s3.put("sets", SET)
     there = disk.folders.data / "digits"
