@@ -113,7 +113,9 @@ class Reins:
 
     def _may_save_more(self, record: Record) -> bool:
         """Of one that tells nothing of its steps only the answer to the last question shows it."""
-        return record.is_ahead or not (record.tells_steps or self._save_open)
+        if record.tells_steps:
+            return record.is_ahead
+        return self.is_watched and not self._save_open
 
     # -- a stall -------------------------------------------------------------------------------
 

@@ -293,6 +293,19 @@ def test_one_that_tells_no_steps_is_asked_as_long_as_it_answers(told: Told) -> N
     assert told.signals() == [w.Sig.SAVE] * 2, "it has nothing new, or does not listen"
 
 
+def test_one_that_was_only_found_is_not_asked_before_it_is_watched(told: Told) -> None:
+    told.finds_trainer()
+    told.orders(save_every_s=120)
+    told.on(w.Fetched())
+    told.wait_until(600)
+    assert told.signals() == []
+    told.on(w.HeadTaken(head=a_head(90)))
+    told.wait_until(719)
+    assert told.signals() == []
+    told.wait_until(721)
+    assert told.signals() == [w.Sig.SAVE]
+
+
 def test_what_nobody_tells_of_a_save_is_at_most_the_time_to_its_answer(told: Told) -> None:
     told.trains(100)
     told.orders(save_every_s=120)
