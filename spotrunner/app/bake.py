@@ -160,6 +160,13 @@ class Bakery:
 
     def _launch(self, plan: Plan) -> Bench:
         bake = bake_id(secrets.token_hex(4))
+        try:
+            return self._launched(plan, bake)
+        except KeyboardInterrupt:
+            self._end_launched(plan.region, client_token(self.installation, bake))
+            raise
+
+    def _launched(self, plan: Plan, bake: str) -> Bench:
         label = Label(installation=self.installation, bake=bake, recipe=plan.recipe)
         site = self._sites.site(plan.region)
         script = self._script(plan, bake)
@@ -189,6 +196,20 @@ class Bakery:
             self._tell(f"launched {id_}, a {plan.instance_type} in {zone}, for {LONGEST_S // 60}m")
             return Bench(id=id_, region=plan.region, label=label, alive=True, launched_at=at)
         raise BakeFailed(f"no zone of {plan.region} gives a {plan.instance_type} now: try later")
+
+    def _end_launched(self, region: str, token: str) -> None:
+        """Somebody went while nobody knew what the launch would bring. One look: EC2 may not list
+        it yet, and then it ends itself."""
+        try:
+            found = [it.id for it in self._cloud.by_token(region, token) if it.billed]
+            self._cloud.terminate(region, found)
+        except PortError as error:
+            self._tell(f"what was launched ends itself within {LONGEST_S // 60}m ({error})")
+            return
+        for id_ in found:
+            self._tell(f"{id_} is terminated")
+        if not found:
+            self._tell(f"EC2 lists none; what was launched ends itself within {LONGEST_S // 60}m")
 
     def _sent(self, request: LaunchRequest) -> tuple[str, dt.datetime]:
         """The same bytes under the same token again: what was launched is answered."""

@@ -49,9 +49,10 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """At the most, in micro-dollars: by AWS's list prices, as if the disk were full."""
+    """At the most, in micro-dollars: by AWS's list prices, as if the disk were full. `instance` is
+    None where AWS's list has no price of the type there."""
 
-    instance: int
+    instance: int | None
     copies: int
     keeping_a_month: int
 
@@ -191,11 +192,11 @@ class Planner:
         raise Misconfigured(f"{region} offers none of {', '.join(wanted)} to bake on")
 
     def _costs(self, region: str, regions: Sequence[str], kind: str, disk_gib: int) -> Costs:
-        price = self._prices.on_demand(region, [kind]).get(kind, 0)
-        hour = price + extras_usd_micros_hour(region, disk_gib)
+        price = self._prices.on_demand(region, [kind]).get(kind)
+        extras = extras_usd_micros_hour(region, disk_gib)
         full = disk_gib * _GIB
         return Costs(
-            instance=hour * LONGEST_S // 3600,
+            instance=None if price is None else (price + extras) * LONGEST_S // 3600,
             copies=(len(regions) - 1) * transfer_usd_micros(full, region),
             keeping_a_month=sum(snapshot_usd_micros_month(it, full) for it in regions),
         )

@@ -4,7 +4,7 @@ to EC2, by the daemon's settings; the daemon takes what it finds there."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -56,6 +56,9 @@ def make(
         str | None,
         typer.Option(metavar="REGION=AMI", help="What to add to (default: AWS's, or `amis`)."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be made, and what it costs.")
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -72,16 +75,14 @@ def make(
 
     settings = _settings(config)
     wish = _wish(settings, regions, image, for_, ami)
-    if not (yes or sys.stdin.isatty()):
-        raise BadInput("nobody can be asked (stdin is no terminal): add --yes")
     bakery = _meant(lambda: _bakery(settings))
     plan = _meant(lambda: bakery.planner.plan(wish))
-    if plan.is_done:
-        say("there is one already, with the newest base and this version's agent")
-    else:
-        _say_plan(plan)
-        if not (yes or typer.confirm("Make it?", default=False, err=True)):
-            raise typer.Exit(int(Exit.FAILED))
+    if dry_run:
+        _show_plan(plan, output)
+        return
+    for line in _plan_lines(plan):
+        say(line)
+    _agree(plan, yes)
     try:
         made = _meant(lambda: bakery.bake(plan))
     except KeyboardInterrupt:
@@ -142,8 +143,8 @@ def remove(
 
     if bool(ids) == old:
         raise BadInput("name images (spotrunner bake ls shows them), or say --old")
-    if not (yes or sys.stdin.isatty()):
-        raise BadInput("nobody can be asked (stdin is no terminal): add --yes")
+    if not yes:
+        _need_someone()
     settings = _settings(config)
     bakery = _meant(lambda: _bakery(settings))
     found = _meant(lambda: _all(bakery, _regions(settings, regions)))
@@ -162,6 +163,20 @@ def remove(
         say(f"removed {image.id} in {image.region}")
     if output is Output.JSON:
         print_json({"removed": [_row(image, {}) for image in chosen]})
+
+
+def _agree(plan: Plan, yes: bool) -> None:
+    """After the plan was told, so that who cannot be asked has read it."""
+    if yes or plan.is_done:
+        return
+    _need_someone()
+    if not typer.confirm("Make it?", default=False, err=True):
+        raise typer.Exit(int(Exit.FAILED))
+
+
+def _need_someone() -> None:
+    if not sys.stdin.isatty():
+        raise BadInput("nobody can be asked (stdin is no terminal): add --yes")
 
 
 # -- what is asked for -------------------------------------------------------------------------
@@ -290,28 +305,64 @@ def _used(bakery: Bakery, images: Sequence[BakedImage]) -> Mapping[str, int]:
 # -- showing -----------------------------------------------------------------------------------
 
 
-def _say_plan(plan: Plan) -> None:
-    from spotrunner.cli import words
-    from spotrunner.cli.output import say
+def _show_plan(plan: Plan, output: Output) -> None:
+    from spotrunner.cli.output import display, print_json
 
+    if output is Output.JSON:
+        print_json({"plan": _planned(plan)})
+    else:
+        display(*_plan_lines(plan))
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    from spotrunner.cli import words
+
+    if plan.is_done:
+        yield "there is one already, with the newest base and this version's agent"
+        return
     recipe, costs = plan.recipe, plan.costs
-    say(f"{recipe.container} and the agent, on {recipe.base} ({recipe.driver.value} driver)")
+    yield f"{recipe.container} and the agent, on {recipe.base} ({recipe.driver.value} driver)"
     if plan.image is None:
         what = f"an on-demand {plan.instance_type}" if plan.bench is None else plan.bench.id
-        most = words.usd(costs.instance / 1e6)
-        say(f"{what} in {plan.region}, terminated when done: {most} at the most, in an hour")
+        yield f"{what} in {plan.region}, terminated when done: {_instance_cost(plan)}"
     if plan.missing:
         most = words.usd(costs.copies / 1e6)
-        say(f"copies in {', '.join(plan.missing)}: {most} at the most, for their bytes")
+        yield f"copies in {', '.join(plan.missing)}: {most} at the most, for their bytes"
     month = words.usd(costs.keeping_a_month / 1e6)
-    say(f"snapshots: {month} a month at the most, until: spotrunner bake rm")
-    say("none of it counts against a budget")
-    say(f"only jobs with a disk_gib of at least {plan.disk_gib} can start from it")
+    yield f"snapshots: {month} a month at the most, until: spotrunner bake rm"
+    yield "none of it counts against a budget"
+    yield f"only jobs with a disk_gib of at least {plan.disk_gib} can start from it"
     if plan.overruled:
-        say(
+        yield (
             f"amis of the settings name another image in {', '.join(plan.overruled)}, and that one"
             " is taken: take it out there, and name it with --ami when you bake"
         )
+
+
+def _instance_cost(plan: Plan) -> str:
+    from spotrunner.cli import words
+
+    if plan.costs.instance is None:
+        return "what it costs is unknown (AWS lists no price of it there), for an hour at the most"
+    return f"{words.usd(plan.costs.instance / 1e6)} at the most, in an hour"
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    costs = plan.costs
+    return {
+        "done": plan.is_done,
+        "container": plan.recipe.container,
+        "base": plan.recipe.base,
+        "region": plan.region,
+        "regions": plan.regions,
+        "copies_to": plan.missing,
+        "instance_type": plan.instance_type if plan.image is None else None,
+        "instance_usd": None if costs.instance is None else costs.instance / 1e6,
+        "copies_usd": costs.copies / 1e6,
+        "keeping_usd_month": costs.keeping_a_month / 1e6,
+        "disk_gib": plan.disk_gib,
+        "overruled_in": plan.overruled,
+    }
 
 
 def _show(bakery: Bakery, images: Sequence[BakedImage]) -> None:

@@ -59,6 +59,7 @@ class Account:
     folder: Path
     says: dict[str, str] | None = field(default_factory=lambda: {"digest": DIGEST})
     meanwhile: list[Callable[[], object]] = field(default_factory=list)
+    patience: Patience = field(default_factory=lambda: Patience(poll_s=2))
 
     @property
     def home(self) -> S3Objects:
@@ -90,6 +91,12 @@ class Account:
                 key = f"bake/{bake.removeprefix('bake:')}.json"
                 self.home.put(key, json.dumps(self.says).encode())
 
+    def unprice(self, kind: str) -> None:
+        """AWS's price list has no such type anywhere."""
+        setup = self.endpoint.world.setup
+        prices = {at: it for at, it in setup.on_demand_usd_micros.items() if at[1] != kind}
+        self.endpoint.world.setup = dataclasses.replace(setup, on_demand_usd_micros=prices)
+
     def script(self, **fault: Any) -> None:
         self.world.script(Fault(**{"times": ALWAYS, **fault}))
 
@@ -110,10 +117,8 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Account
         aws.s3(HERE).create_bucket(Bucket=HOME)
         made = Account(endpoint=endpoint, world=world, clock=clock, aws=aws, folder=tmp_path)
         made.home.put("installation.json", b'{"id": "i1"}')
-        in_virtual_time = partial(
-            over_aws.bakery, patience=Patience(poll_s=2), pause=made.pause, shelve=shelve
-        )
-        monkeypatch.setattr(over_aws, "bakery", in_virtual_time)
+        over_ec2 = partial(over_aws.bakery, pause=made.pause, shelve=shelve)
+        monkeypatch.setattr(over_aws, "bakery", lambda *it: over_ec2(*it, patience=made.patience))
         yield made
         aws.close()
 
@@ -185,6 +190,33 @@ def test_it_says_which_jobs_can_start_from_it(bake: Bake) -> None:
     assert "name another image" not in said
 
 
+def test_a_price_that_is_not_known_is_not_nothing(account: Account, run: Run) -> None:
+    account.unprice(STEADY)
+    said = run("bake", "--config", account.config, "--dry-run")
+    assert (
+        "an on-demand t3.large in us-east-1, terminated when done: what it costs is unknown"
+        " (AWS lists no price of it there), for an hour at the most"
+    ) in said.out
+    told = json.loads(run("bake", "--config", account.config, "--dry-run", "-o", "json").out)
+    assert told["plan"]["instance_usd"] is None
+
+
+def test_a_dry_run_says_what_would_be_made_and_makes_nothing(account: Account, run: Run) -> None:
+    said = run("bake", "--config", account.config, "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert "an on-demand t3.large in us-east-1, terminated when done: $0.0954" in said.out
+    assert "snapshots: $6.98 a month at the most" in said.out
+    assert account.benches() == []
+    told = json.loads(run("bake", "--config", account.config, "--dry-run", "-o", "json").out)
+    assert (told["plan"]["done"], told["plan"]["copies_to"]) == (False, [THERE])
+
+
+def test_a_dry_run_where_there_is_nothing_to_do(account: Account, bake: Bake, run: Run) -> None:
+    bake()
+    said = run("bake", "--config", account.config, "--dry-run")
+    assert (said.code, "there is one already" in said.out) == (0, True)
+
+
 @pytest.mark.parametrize("named", ["g4dn", "g4dn.xlarge"])
 def test_an_image_that_would_not_be_taken_is_told_before(
     account: Account, run: Run, named: str
@@ -248,11 +280,12 @@ def test_an_instance_that_dies_is_told_with_its_last_words(account: Account, bak
 
 def test_one_that_never_says_anything_is_ended_in_time(account: Account, bake: Bake) -> None:
     account.says = None
+    account.patience = Patience(poll_s=240)
     told = bake()
     assert told["code"] == 1
     assert "is not ready in time" in told["err"]
     assert account.living() == []
-    assert account.clock.now() - START <= dt.timedelta(seconds=LONGEST_S + 60)
+    assert account.clock.now() - START <= dt.timedelta(seconds=LONGEST_S + 300)
 
 
 def test_ctrl_c_ends_the_instance(account: Account, bake: Bake) -> None:
@@ -266,6 +299,35 @@ def test_ctrl_c_ends_the_instance(account: Account, bake: Bake) -> None:
     assert told["code"] == 1
     assert "the same command goes on with what is there" in told["err"]
     assert account.living() == []
+
+
+def test_ctrl_c_during_the_launch_ends_what_it_launched(account: Account, bake: Bake) -> None:
+    account.script(action="RunInstances", lose=Lose.AFTER)
+
+    def ctrl_c() -> None:
+        account.clock.advance(60)
+        raise KeyboardInterrupt
+
+    account.meanwhile = [ctrl_c]
+    told = bake()
+    assert told["code"] == 1
+    (bench,) = account.benches()
+    assert f"{bench.id} is terminated" in told["err"]
+    assert account.living() == []
+
+
+def test_ctrl_c_during_a_launch_that_ec2_does_not_list_says_when_it_ends(
+    account: Account, bake: Bake
+) -> None:
+    account.script(action="RunInstances", lose=Lose.BEFORE)
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    account.meanwhile = [ctrl_c]
+    told = bake()
+    assert told["code"] == 1
+    assert "what was launched ends itself within 60m" in told["err"]
 
 
 def test_what_was_killed_goes_on_with_the_same_instance(
@@ -446,6 +508,8 @@ def test_nobody_to_ask(account: Account, run: Run) -> None:
     for verb in ([], ["rm", "--old"]):
         said = run("bake", *verb, "--config", account.config)
         assert (said.code, "add --yes" in said.err) == (2, True)
+        assert ("at the most, in an hour" in said.err) == (not verb), "what it would have made"
+    assert account.benches() == []
 
 
 def test_a_bucket_that_no_daemon_knows(account: Account, bake: Bake) -> None:
