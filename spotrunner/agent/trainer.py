@@ -14,8 +14,8 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spotrunner.agent.bare import Bare
@@ -34,6 +34,7 @@ from spotrunner.ports import PortError
 # How long an end that docker or systemd does not tell is waited for.
 GONE_S = 10.0
 _KILLED = 137
+_MEANT = (0, 75)
 # docker's init keeps SIGABRT to itself; the shell inside knows what is meant.
 _ON_THE_WIRE = {Sig.ABORT: "SIGUSR2"}
 # What ends a shell that does not listen yet, and is not meant to.
@@ -88,6 +89,8 @@ class Trainer:
     nodes: int = 1
     # whether the trainer is given GPUs: as agent/gpus finds before the training
     gpus: bool = False
+    # how often this machine has killed for want of memory since its boot
+    oom_kills: Callable[[], int] = oom_kills
     # by which we have told it to end
     told: set[Sig] = field(default_factory=set, init=False)
     _image: str = field(default="", init=False)
@@ -265,12 +268,17 @@ class Trainer:
         """What docker or systemd tells, in the light of what the shell inside wrote."""
         assert state.code is not None
         word = self._word()
-        oom_killed = state.oom_killed or (state.code == _KILLED and oom_kills() > self._oom_kills)
-        if oom_killed or Sig.KILL in self.told:
+        oom_killed = state.oom_killed or self._was_short_of_memory(state.code)
+        if (oom_killed and state.code == _KILLED) or Sig.KILL in self.told:
             return Exit(code=state.code, oom_killed=oom_killed)
         if word is None and state.code == _KILLED:
             return Exit(code=state.code, lost="something outside of the job killed it")
-        return self._judged(state.code, word)
+        return replace(self._judged(state.code, word), oom_killed=oom_killed)
+
+    def _was_short_of_memory(self, code: int) -> bool:
+        """The kernel may have taken a worker of it, whose loss it tells in words of its own."""
+        meant = code in _MEANT or (bool(self.told) and code != _KILLED)
+        return not meant and self.oom_kills() > self._oom_kills
 
     def _waited_out(self) -> Exit | None:
         """It says that it runs, or says nothing, and no process of it is there."""
@@ -331,7 +339,7 @@ class Trainer:
     def _forget(self) -> None:
         self.told.clear()
         self._first = self._exit = self._gone_s = None
-        self._oom_kills = oom_kills()
+        self._oom_kills = self.oom_kills()
 
     def _find_first(self) -> None:
         """Where it has ended already, or is not told, `poll` finds out."""

@@ -6,6 +6,7 @@ The texts are those of TensorFlow 2.8 to 2.21, Python, bash, docker and NVIDIA's
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ _NOT_THERE, _ABORTED, _KILLED, _SEGFAULT, _STOPPED = 127, 134, 137, 139, 143
 def diagnose(
     code: int, *, oom_killed: bool, log_tail: Sequence[str], driver: str = ""
 ) -> Diagnosis | None:
-    """None where it cannot be told. `code` as a shell has it; `oom_killed`: the kernel ended it for
-    want of memory; `driver`: the version of the GPU's driver, "" where there is no GPU."""
+    """None where it cannot be told. `code` as a shell has it; `oom_killed`: the kernel ended it, or
+    a process that it had started, for want of memory; `driver`: the version of the GPU's driver, ""
+    where there is no GPU."""
     if code in _MEANT or code == _STOPPED:
         return None
-    if oom_killed:
+    if oom_killed and code == _KILLED:
         return _OUT_OF_MEMORY
     text = "\n".join(log_tail)
     for rule in _RULES:
@@ -41,7 +43,7 @@ def diagnose(
         found = rule.pattern.search(text)
         if found is not None:
             return rule.tell(found, driver)
-    return None
+    return _PART_OUT_OF_MEMORY if oom_killed else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,9 @@ _OUT_OF_MEMORY = Diagnosis(
     why="the trainer, its data loaders and what they cache needed more than the instance has",
     change="use fewer data loaders, a smaller shuffle buffer or no cache in memory, or take an"
     " instance type with more memory",
+)
+_PART_OUT_OF_MEMORY = dataclasses.replace(
+    _OUT_OF_MEMORY, what="the machine ran out of memory, and its kernel ended a part of the trainer"
 )
 
 # A path as Python and the usual commands put it into a message: in quotes of any kind, or bare

@@ -29,6 +29,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.oom_kills = 3
         self.tools = standins.make_systemd(root / "tools")
         self.folders = Folders(root=root / "state")
         self.folders.make()
@@ -49,6 +50,7 @@ class Machine:
                 clock=HandClock(),
                 pulled=self.root / "pulled",
             ),
+            oom_kills=lambda: self.oom_kills,
         )
         return self.trainer
 
@@ -140,6 +142,17 @@ def test_the_next_agent_adopts_it(machine: Machine) -> None:
 def test_one_that_somebody_killed_is_the_machines_fault(machine: Machine) -> None:
     machine.start("kill -9 $PPID; sleep 100")
     assert machine.end().lost
+
+
+@pytest.mark.parametrize(("code", "short"), [(1, True), (137, True), (0, False), (75, False)])
+def test_a_machine_that_killed_for_want_of_memory_meanwhile(
+    machine: Machine, code: int, short: bool
+) -> None:
+    """It may have been a worker of the trainer, which then ends in its own way."""
+    machine.start(f"until [ -e $SPOTRUNNER_OUTPUT_DIR/end ]; do sleep 0.05; done; exit {code}")
+    machine.oom_kills += 1
+    (machine.folders.outputs / "end").touch()
+    assert machine.end() == Exit(code=code, oom_killed=short)
 
 
 def test_variables_come_as_they_are_and_secrets_through_a_file_that_is_gone(

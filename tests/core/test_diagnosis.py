@@ -150,6 +150,15 @@ def test_a_lack_of_memory_that_the_kernel_tells_of_is_certain() -> None:
     assert told.what == "the machine ran out of memory, and its kernel ended the trainer"
 
 
+def test_a_worker_that_the_kernel_ended_explains_what_nothing_else_does() -> None:
+    told = diagnose(1, oom_killed=True, log_tail=["a worker exited unexpectedly"])
+    assert told is not None
+    assert told.what == "the machine ran out of memory, and its kernel ended a part of the trainer"
+    other = diagnose(1, oom_killed=True, log_tail=["ModuleNotFoundError: No module named 'wandb'"])
+    assert other is not None
+    assert "memory" not in other.what, "what it says itself is nearer"
+
+
 def test_a_missing_package_is_named_with_what_installs_it() -> None:
     lines = ["ModuleNotFoundError: No module named 'transformers.models'"]
     told = diagnose(1, oom_killed=False, log_tail=lines)
