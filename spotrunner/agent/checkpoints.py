@@ -148,7 +148,7 @@ class Checkpoints:
             raise OSError(
                 errno.ENOSPC,
                 f"the checkpoint of step {manifest.step} needs {needed / _MB:,.0f} MB and the disk"
-                f" has {free / _MB:,.0f} MB left: give the job a larger disk (disk_gib)",
+                f" has {free / _MB:,.0f} MB left",
             )
 
     def _place(self, folder: str, file: ManifestFile, partial: Path) -> Path:

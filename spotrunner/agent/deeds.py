@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 import tarfile
 import threading
@@ -19,7 +20,7 @@ from spotrunner.agent.data import DataSets
 from spotrunner.agent.folders import Folders
 from spotrunner.agent.gpus import Gpus, NoGpu, driver_version
 from spotrunner.agent.holder import FencedOff, Holder, NothingLeft
-from spotrunner.agent.images import NoImage, PullFailed
+from spotrunner.agent.images import NoImage, NoRoom, PullFailed
 from spotrunner.agent.imds import Imds, ImdsUnknown
 from spotrunner.agent.logs import LogShipper
 from spotrunner.agent.outputs import Outputs
@@ -49,8 +50,8 @@ EXPECTED = (
 )
 # Of these, what neither another try nor another machine will change.
 HOPELESS = (NotFound, Misconfigured, NothingLeft, tarfile.TarError, NoImage, SecretsMissing)
-# On the way up a full or slow disk has until the paid time ends; on the way down the last report
-# must not wait for it.
+# On the way up a slow disk has until the paid time ends, and a full one some minutes; on the way
+# down the last report must not wait for it.
 _WAY_UP = (w.Identify, w.Fetch, w.Restore)
 
 # A signal finds no container while docker is still making it. The last try may itself take as long
@@ -106,7 +107,11 @@ class Deeds:
         except EXPECTED as error:
             why = f"{type(task).__name__}: {error}"
             stuck = isinstance(error, OSError) and not isinstance(task, _WAY_UP)
-            return w.Undone(task=task, why=why, hopeless=stuck or isinstance(error, HOPELESS))
+            hopeless = stuck or isinstance(error, HOPELESS)
+            full = _has_no_room(error) and isinstance(task, _WAY_UP)
+            if full and self._spec is not None:
+                why += f"; give the job a larger disk (disk_gib, now {self._spec.disk_gib})"
+            return w.Undone(task=task, why=why, hopeless=hopeless, full=full)
         assert answer is not None, f"{task} has no answer"
         return answer
 
@@ -266,6 +271,12 @@ class Deeds:
 
     def _power_off(self, _: w.PowerOff) -> None:
         self.power.off()
+
+
+def _has_no_room(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, NoRoom)
 
 
 _DEEDS: dict[type[Any], Callable[[Deeds, Any], w.Event | None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,12 +27,20 @@ _NO_SUCH_IMAGE = re.compile(
 )
 
 
+_NO_ROOM = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_GB = 1_000_000_000
+
+
 class NoImage(Exception):
     """There is no such image, or not for us."""
 
 
 class PullFailed(Exception):
     """The image did not come this time: a rate limit, the network, the disk."""
+
+
+class NoRoom(PullFailed):
+    """The disk is full of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +84,16 @@ class Images:
         self._log_in(name)
         # Before the pull: an agent that dies in it must not take its layers for baked ones.
         self.pulled.write_text("\n".join({*self._pulled(), name}))
+        free = shutil.disk_usage(self.pulled.parent).free
         try:
             said = self.docker("pull", "--quiet", name, timeout_s=PULL_TIMEOUT_S)
         except Unanswered as error:
             raise PullFailed(str(error)) from None
+        if said.code != 0 and _NO_ROOM.search(said.error):
+            raise NoRoom(
+                f"docker pull {name}: the image needs more than the {free / _GB:.1f} GB that were"
+                f" free: {said.error[-400:]}"
+            )
         if said.code != 0:
             kind = NoImage if _NO_SUCH_IMAGE.search(said.error) else PullFailed
             raise kind(f"docker pull {name}: {said.error[-400:]}{_hint(name, said.error)}")

@@ -18,6 +18,8 @@ class Lane:
         self.retry_at: dt.datetime | None = None
         self._tries = 0
         self._hopeless_tries = 0
+        self._full_since: dt.datetime | None = None
+        self._full_s = 0.0
 
     def is_free(self, now: dt.datetime) -> bool:
         if self.retry_at is not None and now >= self.retry_at:
@@ -42,13 +44,16 @@ class Lane:
         self.task = None
         self._tries += 1
         self._hopeless_tries += event.hopeless
+        self._full_since = (self._full_since or now) if event.full else None
+        self._full_s = (now - self._full_since).total_seconds() if self._full_since else 0.0
         doubled_s = self._config.first_retry_s * 2 ** min(self._tries - 1, 10)
         self.retry_at = now + dt.timedelta(seconds=min(doubled_s, self._config.most_retry_s))
         return True
 
     @property
     def is_hopeless(self) -> bool:
-        return self._hopeless_tries >= self._config.hopeless_tries
+        config = self._config
+        return self._hopeless_tries >= config.hopeless_tries or self._full_s >= config.full_disk_s
 
     def drop(self, *kinds: type[Any]) -> None:
         """Stop waiting for the task if it is one of these; what is next may start at once."""
@@ -63,4 +68,5 @@ class Lane:
     def forgive(self) -> None:
         """The next task is another one, and starts with all its tries."""
         self._tries = self._hopeless_tries = 0
+        self._full_since, self._full_s = None, 0.0
         self.retry_at = None

@@ -60,6 +60,8 @@ class Config:
     first_retry_s: float = 1.0
     most_retry_s: float = 30.0
     hopeless_tries: int = 5
+    # ... and one that finds the disk full, after this long: nobody makes room on the way up
+    full_disk_s: float = 300.0
     # how often the power is switched off again while the machine still runs
     off_again_s: float = 30.0
     # -- a trainer without a sign of life is stalled after the larger of this time, so many of its
@@ -419,11 +421,13 @@ class ShuttingDown:
 
 @dataclass(frozen=True, kw_only=True)
 class Undone:
-    """A task did not happen, or nobody knows. `hopeless`: trying again as it is will not help."""
+    """A task did not happen, or nobody knows. `hopeless`: trying again as it is will not help.
+    `full`: the disk has no room for it."""
 
     task: Task
     why: str
     hopeless: bool = False
+    full: bool = False
 
 
 Event = (

@@ -14,7 +14,7 @@ from spotrunner.agent import who
 from spotrunner.agent.container import Container, commands
 from spotrunner.agent.docker import Docker
 from spotrunner.agent.folders import Folders
-from spotrunner.agent.images import Image, Images, NoImage, PullFailed
+from spotrunner.agent.images import Image, Images, NoImage, NoRoom, PullFailed
 from spotrunner.agent.runs import Launch, NotStarted, State, Unanswered, Unstartable
 from spotrunner.agent.trainer import Trainer
 from spotrunner.core.secret_ref import SecretForm, SecretRef
@@ -356,7 +356,6 @@ def test_an_image_that_was_never_in_a_registry_has_an_id(
         ("failed to resolve reference docker.io/x:1: docker.io/x:1: not found", True),
         ("toomanyrequests: You have reached your pull rate limit", False),
         ("dial tcp: lookup registry-1.docker.io: no such host", False),
-        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", False),
         ("received unexpected HTTP status: 503 Service Unavailable", False),
         ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", False),
     ],
@@ -367,6 +366,15 @@ def test_only_an_image_that_nobody_could_pull_is_hopeless(
     docker.answers("image-inspect", code=1)
     docker.answers("pull", error=f"Error response from daemon: {said}", code=1)
     with pytest.raises(NoImage if hopeless else PullFailed):
+        images(tmp_path).fetch("tf:9")
+
+
+def test_an_image_that_has_no_room_says_what_room_there_was(
+    docker: FakeDocker, tmp_path: Path
+) -> None:
+    docker.answers("image-inspect", code=1)
+    docker.answers("pull", error="write /var/lib/docker/tmp/x: no space left on device", code=1)
+    with pytest.raises(NoRoom, match=r"tf:9: the image needs more than the [0-9.]+ GB that were"):
         images(tmp_path).fetch("tf:9")
 
 

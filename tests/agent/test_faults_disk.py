@@ -84,6 +84,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_waits_for_room(account: Acco
         machine.start()
         report = machine.until_report(lambda report: "disk" in report.message)
         assert report.phase is Phase.RESTORE
+        assert "disk_gib, now " in report.message, "it says what to change"
         assert account.head.step == 20, "what does not fit is not damaged"
         grows(disk, LARGE)
         machine.until_phase(Phase.DONE)

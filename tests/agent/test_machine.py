@@ -140,6 +140,23 @@ def test_a_replacement_takes_over_when_the_announced_time_has_passed(told: Told)
     assert only(told.wait_until(135), w.TakeHead)
 
 
+@pytest.mark.parametrize("task", [w.Fetch(), w.Restore(ref=a_ref(40))], ids=["fetch", "restore"])
+def test_a_disk_that_stays_full_on_the_way_up_fails_in_minutes(told: Told, task: w.Task) -> None:
+    """It costs the same again on every machine of this job."""
+    told.on(w.Started())
+    told.on(w.Identified(launched_at=T0))
+    told.orders()
+    if isinstance(task, w.Restore):
+        told.on(w.Fetched())
+        told.on(w.HeadTaken(head=a_head(40)))
+    full = w.Undone(task=task, why="it needs 9 GB: give the job a larger disk", full=True)
+    while told.machine.phase in (Phase.FETCH, Phase.RESTORE):
+        told.on(full)
+        told.wait_until((told.now - T0).total_seconds() + 30)
+    assert 300 <= (told.now - T0).total_seconds() <= 360
+    assert told.last_report.message.startswith(full.why)
+
+
 def test_while_it_waits_it_reads_head_and_orders_every_second(told: Told) -> None:
     told.boots(TakeOver(attempt=OLD, by=T0 + dt.timedelta(seconds=600)))
     said = told.wait_until(10)

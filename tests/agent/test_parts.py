@@ -99,6 +99,23 @@ def test_a_lane_waits_longer_each_time_and_forgets_with_a_success() -> None:
     assert lane.retry_at == T0 + dt.timedelta(seconds=1)
 
 
+def test_a_lane_gives_up_on_a_disk_that_stays_full() -> None:
+    lane, now = Lane(CONFIG), T0
+    for full, wait_s, hopeless in [
+        (True, 0, False),
+        (False, 200, False),
+        (True, 200, False),
+        (True, 299, False),
+        (True, 1, True),
+    ]:
+        now += dt.timedelta(seconds=wait_s)
+        lane.start(w.Fetch())
+        assert lane.undone(w.Undone(task=w.Fetch(), why="no room", full=full), now)
+        assert lane.is_hopeless is hopeless
+    lane.forgive()
+    assert not lane.is_hopeless
+
+
 # -- progress
 
 
