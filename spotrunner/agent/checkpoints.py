@@ -6,6 +6,7 @@ What lies in the bucket counts only once HEAD names it (agent/holder).
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,15 @@ from spotrunner.agent.folders import (
     files_below,
 )
 from spotrunner.core.model import CheckpointRef, Manifest, ManifestFile
-from spotrunner.ports import Content, Heads, NotFound, Objects, PreconditionFailed, Unavailable
+from spotrunner.ports import (
+    Content,
+    Heads,
+    Misconfigured,
+    NotFound,
+    Objects,
+    PreconditionFailed,
+    Unavailable,
+)
 
 # A file that arrives with a wrong digest is fetched this often: S3 keeps bytes well, and lines and
 # memory do so less.
@@ -57,10 +66,12 @@ class Checkpoints:
 
     def store(self, step: int) -> CheckpointRef:
         """Upload the complete checkpoint of `step`, its manifest last, every key written once.
-        HEAD does not know of it yet. Called again after an error it sends only what is missing."""
+        HEAD does not know of it yet. Called again after an error it sends only what is missing.
+        Raises Misconfigured for what could not come back as it was."""
         there = complete_steps(self.folders.checkpoints).get(step)
         if there is None:
             raise FileNotFoundError(f"the checkpoint of step {step} is no longer on the disk")
+        _check_storable(step, there)
         paths = dict(files_below(there))
         upload = self._upload(step)
 
@@ -166,3 +177,20 @@ class Checkpoints:
             if content == committed:
                 return
         raise DamagedCheckpoint(f"{folder}{file.name} is not what was committed")
+
+
+def _check_storable(step: int, folder: Path) -> None:
+    """An object is no link, and its name is UTF-8: better no checkpoint than one with a hole."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if path.is_symlink():
+            raise Misconfigured(
+                f"the checkpoint of step {step} is not stored: {shown} is a link, and a restore"
+                " would lack it: save the file itself"
+            )
+        if shown.encode() != os.fsencode(name):
+            raise Misconfigured(
+                f"the checkpoint of step {step} is not stored: the name {shown} is no UTF-8, and"
+                " no object can have it: save under another name"
+            )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from spotrunner.agent.checkpoints import Checkpoints, DamagedCheckpoint
 from spotrunner.agent.folders import PARTIAL_PREFIX, complete_steps, files_below
 from spotrunner.core.model import CheckpointRef
-from spotrunner.ports import Content, Objects, PreconditionFailed, Unavailable
+from spotrunner.ports import Content, Misconfigured, Objects, PreconditionFailed, Unavailable
 from tests.agent.told import JOB
 from tests.agent.world import Bucket, save
 
@@ -58,6 +60,37 @@ def test_what_is_carried_is_counted_both_ways(ours: Checkpoints, other: Checkpoi
     assert ours.carried.bytes == weight > 0
     other.restore(ref)
     assert other.carried.bytes == weight
+
+
+def _links(folder: Path) -> None:
+    (folder / "latest").symlink_to("weights")
+
+
+def _links_a_folder(folder: Path) -> None:
+    (folder / "shared").symlink_to(folder.parent)
+
+
+def _names(folder: Path) -> None:
+    (folder / "variables" / os.fsdecode(b"w\xff")).write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_links, "latest is a link"),
+        (_links_a_folder, "shared is a link"),
+        (_names, r"the name variables/w\\xff is no UTF-8"),
+    ],
+)
+def test_what_could_not_come_back_is_not_stored(
+    bucket: Bucket, ours: Checkpoints, spoil: Callable[[Path], None], why: str
+) -> None:
+    spoil(save(ours.folders.root, 50))
+    with pytest.raises(Misconfigured, match=f"step 50 is not stored: {why}"):
+        ours.store(50)
+    assert bucket.listed() == []
+    stored(ours, 60)
+    assert f"{FOLDER.replace('50-4', '60-4')}MANIFEST.json" in bucket.listed()
 
 
 def test_the_manifest_is_written_last(bucket: Bucket, ours: Checkpoints) -> None:
