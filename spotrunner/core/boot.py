@@ -263,21 +263,18 @@ unpack() {
   rm -rf "$home.part" && mkdir "$home.part" &&
     tar -xzf "$home.tar.gz" -C "$home.part" && mv "$home.part" "$home" && rm -f "$home.tar.gz"
 }
-"""
 
-_START = r"""
 units="$root/etc/systemd/system"
 
-# So that a reboot neither outlives the paid time nor loses the agent.
+# keep_for_reboots UNTIL: this script runs again at each boot, with the paid time ending then.
 keep_for_reboots() {
   mkdir -p "$state" "$units" || return 1
-  [ -s "$paid_until" ] ||
-    echo $(($(date +%s) + first_step_minutes * 60 - SECONDS)) > "$paid_until" || return 1
+  [ -s "$paid_until" ] || echo "$1" > "$paid_until" || return 1
   [ "$0" -ef "$state/boot" ] && return
   (umask 077 && printf '%s\n' "$(< "$0")" > "$state/boot") || return 1
   cat > "$units/spotrunner-boot.service" << UNIT || return 1
 [Unit]
-Description=spotrunner: the paid time and the agent of $attempt, after a reboot
+Description=spotrunner: the paid time of $attempt, and what it pays for, after a reboot
 Wants=network-online.target
 After=network-online.target
 
@@ -292,7 +289,9 @@ WantedBy=multi-user.target
 UNIT
   systemctl enable spotrunner-boot.service
 }
+"""
 
+_START = r"""
 # docker_there: it answers, which it may not yet.
 docker_there() {
   local try
@@ -345,7 +344,8 @@ start_agent() {
 
 arm_timer || { say "no timer, so nothing is started"; exit 1; }
 say "booting $attempt"
-keep_for_reboots || give_up "a reboot could outlive the paid time"
+keep_for_reboots $(($(date +%s) + first_step_minutes * 60 - SECONDS)) ||
+  give_up "a reboot could outlive the paid time"
 python="$(find_python)" || give_up "no Python from 3.10 on was found"
 say "using $python"
 download || give_up "the agent's archive could not be had"
@@ -382,6 +382,8 @@ fail() {
 # Nothing writes any more: what the disk holds now is what the image will hold.
 rest() {
   systemctl stop docker.socket docker.service containerd.service
+  systemctl disable spotrunner-boot.service
+  rm -f "$units/spotrunner-boot.service" || return 1
   # cloud-init goes by the id of the instance: a new one runs its own user-data, makes its own keys
   # of ssh. What is left of this one is nobody's business.
   rm -rf "$root"/var/lib/cloud/instances/*/user-data.txt* \
@@ -398,6 +400,9 @@ rest() {
 }
 
 arm_timer || { say "no timer, so nothing is started"; exit 1; }
+# A reboot forgets the timer, and half a disk is no image: nothing is left of the paid time then.
+if [ "$0" -ef "$state/boot" ]; then exit 1; fi
+keep_for_reboots 0 || give_up "a reboot could outlive the timer"
 say "baking $container"
 python="$(find_python)" || give_up "no Python from 3.10 on was found"
 say "using $python"

@@ -93,8 +93,11 @@ def test_what_was_pulled_is_told_when_the_disk_is_at_rest(bakery: Bakery) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert bakery.told == DONE
     assert bakery.calls[0] == "shutdown -P +60", "the timer comes first"
-    assert bakery.calls[1] == "systemctl stop docker.socket docker.service containerd.service"
-    assert len(bakery.calls) == 2, "it stays for its image to be made, until the timer"
+    assert bakery.calls[1:] == [
+        "systemctl enable spotrunner-boot.service",
+        "systemctl stop docker.socket docker.service containerd.service",
+        "systemctl disable spotrunner-boot.service",
+    ], "it stays for its image to be made, until the timer"
 
 
 def test_the_image_has_the_agent_and_nothing_of_this_instance(bakery: Bakery) -> None:
@@ -112,10 +115,22 @@ def test_the_image_has_the_agent_and_nothing_of_this_instance(bakery: Bakery) ->
         "root/.ssh",
         "var/log/journal/ab",
         "var/lib/spotrunner",
+        "etc/systemd/system/spotrunner-boot.service",
     ):
         assert not (root / gone).exists(), gone
     assert (root / "var/log/syslog").read_text() == ""
     assert (root / "etc/machine-id").read_text() == ""
+
+
+def test_a_reboot_half_way_ends_it_at_once(bakery: Bakery) -> None:
+    """It has forgotten the timer, and nobody may be there to end it."""
+    bakery.bake(an_archive({"failed": "cut short"}, 1))
+    assert "systemctl enable spotrunner-boot.service" in bakery.calls
+    assert "WantedBy=multi-user.target" in bakery.unit.read_text()
+    done = bakery.reboot()
+    assert bakery.calls[0] == "shutdown -P +0"
+    assert not any(call.startswith("systemctl") for call in bakery.calls)
+    assert "baking" not in done.stdout
 
 
 @pytest.mark.parametrize(

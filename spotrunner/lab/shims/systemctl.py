@@ -1,5 +1,5 @@
 """A stand-in for systemctl, for the transient units of systemd-run and for docker. A unit file can
-be enabled, which has no effect: an instance of the lab boots once."""
+be enabled and disabled, which has no effect: an instance of the lab boots once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(lab: str, *arguments: str) -> int:
         return _kill(machine, words[1:])
     units = [Unit.named(machine, name) for name in words[1:]]
     perform = {"is-active": _is_active, "stop": _stop, "restart": _restart, "start": _start}
-    perform |= {"enable": _enable, "reset-failed": _forget}
+    perform |= {"enable": _enable, "disable": _enable, "reset-failed": _forget}
     if verb not in perform or not units or any(name.startswith("-") for name in words):
         print(f"systemctl: the lab knows no '{' '.join(arguments)}'", file=sys.stderr)
         return 1
@@ -121,7 +121,7 @@ def _start(machine: Machine, unit: Unit) -> int:
 def _enable(_machine: Machine, unit: Unit) -> int:
     file = Path(f"{os.environ.get('SPOTRUNNER_ROOT', '')}/etc/systemd/system/{unit.name}.service")
     if not file.exists():
-        print(f"Failed to enable unit: Unit file {file.name} does not exist.", file=sys.stderr)
+        print(f"Unit file {file.name} does not exist.", file=sys.stderr)
         return 1
     return 0
 
