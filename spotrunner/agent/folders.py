@@ -68,6 +68,11 @@ class Folders:
         return (self.memory or self.root) / "secrets"
 
     @property
+    def rclone_pid(self) -> Path:
+        """Of a copy that is at work: one that a full disk must not keep from it."""
+        return (self.memory or self.root) / "rclone.pid"
+
+    @property
     def progress(self) -> Path:
         return self.logs / "progress.jsonl"
 

@@ -108,6 +108,7 @@ class Rclone:
     ) -> None:
         """Copy these files of `folder`, whatever is there. Raises as `down`."""
         listed = self.pid_file.with_suffix(".names")
+        listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("".join(f"{name}\n" for name in names))
         options = [
             *("--files-from-raw", str(listed), "--no-traverse", "--no-check-dest"),
@@ -154,6 +155,7 @@ class Rclone:
 
     def _copy(self, place: Place, rest: Sequence[str], told: Callable[[Moved], None]) -> Moved:
         self.end_orphan()
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         times = ("--retries-sleep", f"{self.again_s:g}s", "--stats", f"{self.told_every_s:g}s")
         child = subprocess.Popen(
             self.command("copy", *_COPY, *times, *rest),

@@ -142,7 +142,7 @@ def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox)
     carried = Carried()
     rclone = Rclone(
         binary=RCLONE,
-        pid_file=folders.root / "rclone.pid",
+        pid_file=folders.rclone_pid,
         endpoint_url=settings.endpoint_url,
         environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint},
     )

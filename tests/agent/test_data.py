@@ -51,12 +51,12 @@ class Disk:
     """The data sets of one attempt, and what was told of them."""
 
     def __init__(self, root: Path, binary: Path, url: str) -> None:
-        self.folders = Folders(root=root)
+        self.folders = Folders(root=root, memory=root.with_name("run") / root.name)
         self.folders.make()
         self.told: list[Copying] = []
         rclone = Rclone(
             binary=binary,
-            pid_file=root / "rclone.pid",
+            pid_file=self.folders.rclone_pid,
             endpoint_url=url,
             environment=KEYS,
             again_s=0.01,
@@ -108,7 +108,7 @@ def test_a_copy_that_nobody_needs_any_more_is_ended(s3: S3Server, disk: Disk) ->
     s3.put("sets", SET)
     with pytest.raises(GaveWay):
         disk.data.fetch(a_spec(data=(SOURCE,)), lambda: False)
-    assert not (disk.folders.root / "rclone.pid").exists(), "it left no child at work"
+    assert not disk.folders.rclone_pid.exists(), "it left no child at work"
 
 
 def test_what_is_there_counts_as_copied(s3: S3Server, disk: Disk) -> None:
@@ -292,9 +292,9 @@ def _fill(folder: Path) -> None:
 _AGENT = """
 import pathlib, sys
 from spotrunner.agent.rclone import Place, Rclone
-root, binary, url = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
-keys = dict(part.split("=") for part in sys.argv[4:])
-rclone = Rclone(binary=binary, pid_file=root / "rclone.pid", endpoint_url=url, environment=keys)
+root, pid_file, binary = map(pathlib.Path, sys.argv[1:4])
+url, keys = sys.argv[4], dict(part.split("=") for part in sys.argv[5:])
+rclone = Rclone(binary=binary, pid_file=pid_file, endpoint_url=url, environment=keys)
 place = Place(bucket="sets", prefix="digits/", region="us-east-1")
 rclone.down(place, root / "data" / "digits", lambda _: None)
 """
@@ -314,11 +314,11 @@ def test_an_agent_that_comes_back_ends_the_old_copy_and_fetches_nothing_twice(
 
     s3.before = hold
     keys = [f"{name}={value}" for name, value in KEYS.items()]
-    root = disk.folders.root
-    agent = subprocess.Popen([sys.executable, "-c", _AGENT, root, binary, s3.url, *keys])
+    root, pid_file = disk.folders.root, disk.folders.rclone_pid
+    agent = subprocess.Popen([sys.executable, "-c", _AGENT, root, pid_file, binary, s3.url, *keys])
     try:
         assert held.wait(30)
-        pid = int((root / "rclone.pid").read_text())
+        pid = int(pid_file.read_text())
         agent.kill()
         agent.wait()
         assert Path(f"/proc/{pid}").exists(), "the copy has outlived its agent"
@@ -337,7 +337,8 @@ def test_a_process_that_only_has_the_number_is_left_alone(disk: Disk, s3: S3Serv
     s3.put("sets", SET)
     other = subprocess.Popen(["sleep", "60"])
     try:
-        (disk.folders.root / "rclone.pid").write_text(str(other.pid))
+        disk.folders.rclone_pid.parent.mkdir(parents=True)
+        disk.folders.rclone_pid.write_text(str(other.pid))
         disk.fetch()
         assert other.poll() is None
     finally:
@@ -376,6 +377,24 @@ def test_many_files_go_up_at_once_and_need_no_second_look(s3: S3Server, disk: Di
     assert sorted(it["Key"] for it in kept) == sorted(place.prefix + name for name in names)
     assert set(s3.asked("PUT").values()) == {1}
     assert s3.asked("HEAD") == s3.asked("GET") == {}
+
+
+def test_an_upload_needs_no_room_on_the_disk(s3: S3Server, disk: Disk) -> None:
+    """The trainer may have left none: what the copy itself needs lies in memory."""
+    s3.put("home", {})
+    (disk.folders.outputs / "a.bin").write_bytes(b"a")
+    memory, seen = disk.folders.memory, set[str]()
+    assert memory is not None
+    before = set(disk.folders.root.iterdir())
+
+    def look(method: str, _path: str) -> None:
+        assert set(disk.folders.root.iterdir()) == before
+        seen.update(path.name for path in memory.iterdir())
+
+    s3.before = look
+    uploads = Uploads(rclone=disk.data.rclone, bucket="home", region="us-east-1")
+    uploads(disk.folders.outputs, ["a.bin"], "jobs/d/outputs/1/", lambda: True)
+    assert seen == {"rclone.pid", "rclone.names"}
 
 
 def test_an_upload_gives_way_to_what_is_more_urgent(s3: S3Server, disk: Disk) -> None:
