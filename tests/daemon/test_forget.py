@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from structlog.testing import capture_logs
+
 from spotrunner.core.model import CommandVerb
 from spotrunner.core.secret_place import object_key
 from spotrunner.core.secret_ref import SecretRef
 from spotrunner.daemon.forget import FORGOTTEN
-from spotrunner.ports import Unavailable
+from spotrunner.ports import NotAuthorized, Unavailable
 from spotrunner.sim.trainer import Training
 from tests.daemon.tale import JOB, Tale
 
@@ -74,6 +76,24 @@ def test_an_s3_that_does_not_answer_is_asked_again() -> None:
     tale.run(20)
     tale.until(lambda: not lies_there(tale), 60)
     tale.until(lambda: bool(tale.events(FORGOTTEN)), 60)
+
+
+def test_a_delete_that_is_refused_is_asked_seldom_and_told_when_it_changes() -> None:
+    tale = a_tale()
+    for error in (*[NotAuthorized("s3:DeleteObject")] * 3, *[Unavailable("503")] * 3):
+        tale.objects.fail_next("delete", error, prefix=KEY)
+    tale.until_over()
+    with capture_logs() as logged:
+        tale.run(60)
+        assert lies_there(tale)
+        tale.until(lambda: not lies_there(tale), 3600)
+    told = [line["error"] for line in logged if line["event"] == "secrets not deleted"]
+    assert told in (["s3:DeleteObject", "503"], ["503"])
+    gone_at = tale.clock.now()
+    ended_at = tale.job(JOB).ended_at
+    assert ended_at is not None
+    waits_s = 10 + 20 + 40 + 80 + 160 + 320
+    assert waits_s <= (gone_at - ended_at).total_seconds() < waits_s + 300
 
 
 def test_a_daemon_that_was_killed_before_it_had_deleted_it_does_so_later() -> None:
