@@ -29,7 +29,13 @@ from spotrunner.adapters.aws.session import Aws
 from spotrunner.adapters.mail import ObjectMailbox
 from spotrunner.core.model import JobSpec, Order, Verb
 from spotrunner.lab.imds import Imds
-from spotrunner.lab.instance import MARKER_FILE, PACKAGE_ROOT
+from spotrunner.lab.instance import (
+    MARKER_FILE,
+    PACKAGE_ROOT,
+    SHARED_TOOLS,
+    TOOLS,
+    write_tool,
+)
 from spotrunner.lab.isolation import SYSTEM_PATH
 from spotrunner.lab.marks import INSTANCE_MARK
 from spotrunner.lab.processes import kill_until_none, marked
@@ -39,14 +45,6 @@ REGION = "us-east-1"
 BUCKET = "home"
 INSTANCE = "i-0123456789abcdef0"
 PATIENCE_S = 60.0
-_TOOLS = {
-    "docker": ("shims.docker",),
-    "iptables": ("shims.iptables",),
-    "systemctl": ("shims.systemctl",),
-    "systemd-run": ("shims.systemd_run",),
-    "shutdown": ("shims.power", "shutdown"),
-    "poweroff": ("shims.power", "poweroff"),
-}
 # Says when it is ready, and when it was told to save.
 _TRAINER = """\
 import pathlib, signal, sys, time
@@ -188,11 +186,9 @@ class _Instance:
             python=sys.executable,
             package_root=PACKAGE_ROOT,
         ).write()
-        for name, (module, *told) in _TOOLS.items():
+        for name, (module, *told) in {**TOOLS, **SHARED_TOOLS}.items():
             command = run_module(sys.executable, PACKAGE_ROOT, module, lab, *told, site=False)
-            quoted = " ".join("'" + part.replace("'", "'\\''") + "'" for part in command)
-            (lab / "bin" / name).write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
-            (lab / "bin" / name).chmod(0o755)
+            write_tool(lab / "bin" / name, command)
 
 
 def _keys() -> str:

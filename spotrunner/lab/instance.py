@@ -29,7 +29,7 @@ from spotrunner.sim.world import World
 PACKAGE_ROOT = str(Path(spotrunner.__file__).parents[1])
 MARKER_FILE = ".spotrunner-lab-instance"
 # The stand-ins by name, with the module of each and what it is told of its name.
-_TOOLS: Mapping[str, tuple[str, ...]] = {
+TOOLS: Mapping[str, tuple[str, ...]] = {
     "systemctl": ("shims.systemctl",),
     "systemd-run": ("shims.systemd_run",),
     **{
@@ -38,7 +38,7 @@ _TOOLS: Mapping[str, tuple[str, ...]] = {
     },
 }
 # What an isolated instance has of its own.
-_SHARED_TOOLS: Mapping[str, tuple[str, ...]] = {
+SHARED_TOOLS: Mapping[str, tuple[str, ...]] = {
     "docker": ("shims.docker",),
     "iptables": ("shims.iptables",),
     "setpriv": ("shims.setpriv",),
@@ -193,10 +193,10 @@ class LocalInstance:
             isolated=self._cell is not None,
         )
         machine.write()
-        tools = _TOOLS if self._cell is not None else {**_TOOLS, **_SHARED_TOOLS}
+        tools = TOOLS if self._cell is not None else {**TOOLS, **SHARED_TOOLS}
         for name, (module, *told) in tools.items():
             command = run_module(sys.executable, PACKAGE_ROOT, module, lab, *told, site=False)
-            _write_tool(lab / "bin" / name, command)
+            write_tool(lab / "bin" / name, command)
         # A system may have no Python that the agent can use; the lab's own is one.
         version = f"python3.{sys.version_info.minor}"
         (lab / "bin" / version).symlink_to(os.path.realpath(sys.executable))
@@ -240,7 +240,7 @@ class LocalInstance:
         return {"at": self._off_at.isoformat()}
 
 
-def _write_tool(path: Path, command: list[str]) -> None:
+def write_tool(path: Path, command: list[str]) -> None:
     quoted = " ".join("'" + part.replace("'", "'\\''") + "'" for part in command)
     path.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
     path.chmod(0o755)
