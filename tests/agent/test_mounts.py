@@ -57,7 +57,18 @@ def _can_mount() -> str | None:
     return None if shutil.which("fusermount3") else "needs fusermount3 (apt install fuse3)"
 
 
-needs_fuse = pytest.mark.skipif(_can_mount() is not None, reason=str(_can_mount()))
+@pytest.fixture
+def _can_be_tried() -> None:
+    """Where they are required, what is not tried has not passed."""
+    missing = _can_mount()
+    if missing is None:
+        return
+    if os.environ.get("SPOTRUNNER_ROOT_TESTS") == "required":
+        pytest.fail(f"{missing}, and SPOTRUNNER_ROOT_TESTS is `required`")
+    pytest.skip(missing)
+
+
+needs_fuse = pytest.mark.usefixtures("_can_be_tried")
 
 
 @pytest.fixture(scope="session")
