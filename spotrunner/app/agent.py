@@ -21,7 +21,7 @@ import structlog
 
 from spotrunner.adapters import codec
 from spotrunner.adapters.aws.clock import ServerClock
-from spotrunner.adapters.aws.objects import S3Buckets
+from spotrunner.adapters.aws.objects import S3Buckets, S3Objects
 from spotrunner.adapters.aws.registry import EcrRegistries
 from spotrunner.adapters.aws.secrets import AwsSecrets
 from spotrunner.adapters.aws.session import IMDS_URL, Aws, InstanceRole
@@ -122,107 +122,181 @@ def _machine(settings: AgentSettings) -> Machine:
     )
 
 
-def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox) -> Deeds:
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """What several of its deeds stand on."""
+
+    settings: AgentSettings
+    clock: ServerClock
+    imds: Imds
+    aws: Aws
+    buckets: S3Buckets
+    objects: S3Objects
+    heads: ObjectHeads
+    folders: Folders
+    keys: Keys
+    carried: Carried
+    rclone: Rclone
+
+
+def _ground(settings: AgentSettings, root: str, clock: ServerClock) -> _Ground:
     endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or IMDS_URL
     role = InstanceRole(clock, endpoint)
     aws = Aws(clock=clock, endpoint_url=settings.endpoint_url, instance_role=role)
     buckets = S3Buckets(aws, settings.region)
     objects = buckets.objects(settings.bucket)
-    heads = ObjectHeads(objects)
-    imds = Imds(endpoint)
     folders = Folders(
         root=Path(f"{root}/var/lib/spotrunner/{settings.attempt}"),
         memory=Path(f"{root}/run/spotrunner/{settings.attempt}"),
         fast=_own_disk(root, settings.attempt),
     )
-    mask = Mask()
-    docker = Docker(config=folders.root / "docker")
     generation = generation_of(settings.attempt) or 0
-    keys = Keys(job_id=settings.job, attempt=settings.attempt, generation=generation)
-    carried = Carried()
-    rclone = Rclone(
-        binary=RCLONE,
-        pid_file=folders.rclone_pid,
-        endpoint_url=settings.endpoint_url,
-        environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint},
-    )
-    outputs = Outputs(
+    return _Ground(
+        settings=settings,
+        clock=clock,
+        imds=Imds(endpoint),
+        aws=aws,
+        buckets=buckets,
         objects=objects,
-        heads=heads,
+        heads=ObjectHeads(objects),
         folders=folders,
-        keys=keys,
-        nonce=lambda: secrets.token_hex(4),
-        carried=carried,
-        bulk=Uploads(rclone=rclone, bucket=settings.bucket, region=settings.region),
+        keys=Keys(job_id=settings.job, attempt=settings.attempt, generation=generation),
+        carried=Carried(),
+        rclone=Rclone(
+            binary=RCLONE,
+            pid_file=folders.rclone_pid,
+            endpoint_url=settings.endpoint_url,
+            environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint},
+        ),
     )
+
+
+def _deeds(settings: AgentSettings, root: str, clock: ServerClock, inbox: Inbox) -> Deeds:
+    ground = _ground(settings, root, clock)
+    objects, folders, mask = ground.objects, ground.folders, Mask()
+    outputs = _outputs(ground)
     return Deeds(
-        imds=imds,
-        power=Power(root=root, attempt=settings.attempt, imds=imds),
-        courier=Courier(
-            objects=objects,
-            folders=folders,
-            keys=keys,
-            decode_spec=lambda body: codec.from_json(JobSpec, body),
-            carried=carried,
-        ),
-        data=DataSets(
-            buckets=buckets,
-            folders=folders,
-            rclone=rclone,
-            mounts=Mounts(attempt=settings.attempt, folders=folders, rclone=rclone),
-            told=lambda copying: inbox.put(Copied(copying=copying)),
-        ),
-        checkpoints=Checkpoints(
-            objects=objects,
-            heads=heads,
-            folders=folders,
-            keys=keys,
-            nonce=lambda: secrets.token_hex(4),
-            carried=carried,
-        ),
+        imds=ground.imds,
+        power=Power(root=root, attempt=settings.attempt, imds=ground.imds),
+        courier=_courier(ground),
+        data=_data(ground, inbox),
+        checkpoints=_checkpoints(ground),
         outputs=outputs,
-        aside=Aside(
-            outputs=outputs,
-            retention=Retention(objects=objects, heads=heads, keys=keys, clock=clock),
-            has_notice=lambda: imds.notice() is not None,
-        ),
-        holder=Holder(
-            heads=heads,
-            job_id=settings.job,
-            attempt=settings.attempt,
-            generation=generation,
-            nonce=lambda: secrets.token_hex(8),
-        ),
-        heads=heads,
+        aside=_aside(ground, outputs),
+        holder=_holder(ground),
+        heads=ground.heads,
         mailbox=ObjectMailbox(objects),
-        trainer=Trainer(
-            attempt=settings.attempt,
-            job_id=settings.job,
-            folders=folders,
-            library_source=Path(__file__).resolve().parent.parent / "train",
-            docker=docker,
-            images=Images(
-                docker=docker,
-                registries=EcrRegistries(aws),
-                clock=clock,
-                pulled=folders.root / "pulled",
-                mirror=settings.image_mirror or "",
-            ),
-        ),
-        gpus=Gpus(root=root, imds=imds),
-        logs=LogShipper(objects, keys, folders.trainer_log, folders.shipped, mask),
+        trainer=_trainer(ground),
+        gpus=Gpus(root=root, imds=ground.imds),
+        logs=LogShipper(objects, ground.keys, folders.trainer_log, folders.shipped, mask),
         folders=folders,
-        secrets=JobSecrets(
-            secrets=AwsSecrets(aws, settings.region),
-            objects=objects,
-            job_id=settings.job,
-            folder=folders.secrets,
-            mask=mask,
-            redact=logs.redacting,
-        ),
+        secrets=_secrets(ground, mask),
         put=inbox.put,
         ship_now=lambda: None,
     )
+
+
+# -- what it brings before the training --------------------------------------------------------
+
+
+def _courier(ground: _Ground) -> Courier:
+    return Courier(
+        objects=ground.objects,
+        folders=ground.folders,
+        keys=ground.keys,
+        decode_spec=lambda body: codec.from_json(JobSpec, body),
+        carried=ground.carried,
+    )
+
+
+def _data(ground: _Ground, inbox: Inbox) -> DataSets:
+    folders, rclone = ground.folders, ground.rclone
+    return DataSets(
+        buckets=ground.buckets,
+        folders=folders,
+        rclone=rclone,
+        mounts=Mounts(attempt=ground.settings.attempt, folders=folders, rclone=rclone),
+        told=lambda copying: inbox.put(Copied(copying=copying)),
+    )
+
+
+def _secrets(ground: _Ground, mask: Mask) -> JobSecrets:
+    return JobSecrets(
+        secrets=AwsSecrets(ground.aws, ground.settings.region),
+        objects=ground.objects,
+        job_id=ground.settings.job,
+        folder=ground.folders.secrets,
+        mask=mask,
+        redact=logs.redacting,
+    )
+
+
+def _trainer(ground: _Ground) -> Trainer:
+    settings, folders = ground.settings, ground.folders
+    docker = Docker(config=folders.root / "docker")
+    return Trainer(
+        attempt=settings.attempt,
+        job_id=settings.job,
+        folders=folders,
+        library_source=Path(__file__).resolve().parent.parent / "train",
+        docker=docker,
+        images=Images(
+            docker=docker,
+            registries=EcrRegistries(ground.aws),
+            clock=ground.clock,
+            pulled=folders.root / "pulled",
+            mirror=settings.image_mirror or "",
+        ),
+    )
+
+
+# -- what it keeps of the training -------------------------------------------------------------
+
+
+def _holder(ground: _Ground) -> Holder:
+    return Holder(
+        heads=ground.heads,
+        job_id=ground.settings.job,
+        attempt=ground.settings.attempt,
+        generation=ground.keys.generation,
+        nonce=lambda: secrets.token_hex(8),
+    )
+
+
+def _checkpoints(ground: _Ground) -> Checkpoints:
+    return Checkpoints(
+        objects=ground.objects,
+        heads=ground.heads,
+        folders=ground.folders,
+        keys=ground.keys,
+        nonce=lambda: secrets.token_hex(4),
+        carried=ground.carried,
+    )
+
+
+def _outputs(ground: _Ground) -> Outputs:
+    settings = ground.settings
+    return Outputs(
+        objects=ground.objects,
+        heads=ground.heads,
+        folders=ground.folders,
+        keys=ground.keys,
+        nonce=lambda: secrets.token_hex(4),
+        carried=ground.carried,
+        bulk=Uploads(rclone=ground.rclone, bucket=settings.bucket, region=settings.region),
+    )
+
+
+def _aside(ground: _Ground, outputs: Outputs) -> Aside:
+    objects, heads, keys = ground.objects, ground.heads, ground.keys
+    return Aside(
+        outputs=outputs,
+        retention=Retention(objects=objects, heads=heads, keys=keys, clock=ground.clock),
+        has_notice=lambda: ground.imds.notice() is not None,
+    )
+
+
+# -- the machine -------------------------------------------------------------------------------
 
 
 def _booted_at(root: str, clock: Clock) -> dt.datetime | None:
