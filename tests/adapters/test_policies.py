@@ -197,6 +197,19 @@ def test_baking_is_a_policy_of_its_own_and_bound_to_the_tag() -> None:
     assert free == ["CopyThem", "SeeWhatTheyHold"]
 
 
+def test_a_key_of_ones_own_is_lent_to_disks_and_to_nothing_else() -> None:
+    statements = policies()["key"]["Statement"]
+    actions = [action for each in statements for action in listed(each["Action"])]
+    assert actions == [
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:GenerateDataKeyWithoutPlaintext",
+        "kms:ReEncrypt*",
+        "kms:CreateGrant",
+    ]
+    assert all("Condition" in each and each["Resource"] != "*" for each in statements)
+
+
 def test_an_agent_may_do_what_it_calls_in_s3_and_nothing_else() -> None:
     agent = policies()["agent"]
     its = {action for action in needed() if action.startswith("s3:")}
