@@ -61,7 +61,7 @@ def _facts(answer: Json) -> Iterator[tuple[str, str | None]]:
     yield "paid ahead", words.duration(job["unattended_s"])
     yield "deadline", _deadline(answer["schedule"], job)
     yield "work left", _work_left(answer["schedule"])
-    yield "changeover", _changeover(answer["changeover"], job)
+    yield "changeover", _changeover(answer)
     yield "last start", show_instance.start(answer)
     yield "cost", _money(answer)
     yield "of it", _split(answer)
@@ -186,10 +186,11 @@ def _work_left(schedule: Json) -> str | None:
     return f"{told}: {words.duration(slack_s)} of slack"
 
 
-def _changeover(changeover: Json | None, job: Json) -> str | None:
+def _changeover(answer: Json) -> str | None:
     """From the request of a launch to its first step."""
-    from spotrunner.cli import words
+    from spotrunner.cli import show_instance, words
 
+    job, changeover = answer["job"], answer["changeover"]
     if changeover is None:
         return None
     told = str(words.exact(changeover["mean_s"]))
@@ -202,7 +203,8 @@ def _changeover(changeover: Json | None, job: Json) -> str | None:
         return told
     short = words.exact(changeover["short_s"])
     what = "it would have cost" if job["over"] else "the rest would cost"
-    return f"{told}; with {short} {what} {words.usd(saves)} less"
+    how = ": spotrunner bake" if saves >= 0.01 and show_instance.can_bake(answer) else ""
+    return f"{told}; with {short} {what} {words.usd(saves)} less{how}"
 
 
 def _money(answer: Json) -> str | None:

@@ -79,9 +79,21 @@ def _how_saved(attempts: list[Json]) -> str | None:
 
 def start(answer: Json) -> str | None:
     """Of the newest attempt that has told something of its way to the first step, or is on it."""
-    told = (attempt for attempt in reversed(answer["attempts"]) if _has_start(attempt))
-    newest = next(told, None)
-    return None if newest is None else _start(newest["start"])
+    newest = _newest_start(answer)
+    return None if newest is None else _start(newest)
+
+
+def can_bake(answer: Json) -> bool:
+    """Its container's image was not on the machine image that it started from last."""
+    from spotrunner.core.model import NO_IMAGE
+
+    newest = _newest_start(answer)
+    return answer["job"]["image"] != NO_IMAGE and not (newest and newest["baked"])
+
+
+def _newest_start(answer: Json) -> Json | None:
+    told = (attempt["start"] for attempt in reversed(answer["attempts"]) if _has_start(attempt))
+    return next(told, None)
 
 
 def _has_start(attempt: Json) -> bool:

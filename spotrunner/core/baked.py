@@ -118,7 +118,7 @@ def label_of(tags: Mapping[str, str]) -> Label | None:
 @dataclass(frozen=True, kw_only=True)
 class Need:
     """What a job needs of a machine image: its container's image, on a disk no larger than this.
-    "" for a job without a container."""
+    A job without a container names the image `none`, which no bake takes."""
 
     container: str
     disk_gib: int
@@ -142,8 +142,6 @@ def choose(images: Iterable[BakedImage], kind: InstanceType, need: Need) -> Bake
 def holds(label: Label, container: str) -> bool:
     """Whether the container's image is on it: the same name, or the same digest of the same
     repository."""
-    if not container:
-        return False
     if container == label.recipe.container:
         return True
     digest = container.partition("@")[2]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spotrunner.core.milestones import Milestones
 from spotrunner.core.model import Command, CommandVerb, EndReason, Event
 from spotrunner.core.states import AttemptState, JobState
 from spotrunner.ports import Changes, Unavailable
@@ -70,6 +71,7 @@ def story(behind: Behind) -> Behind:
     return behind
 
 
+TF = "tensorflow/tensorflow:2.17.0-gpu"
 LS = """\
 JOB          STATE           STEP               COST  SAVED  RECOVERIES  LAST CHECKPOINT    AGE
 digits-7f3a  active (train)  300/2300 (13%)  $0.0584    69%           1  step 250, 50s ago  20m
@@ -402,8 +404,36 @@ def test_show_says_whether_a_job_was_in_time(
     shown = _shown(run("show", JOB).out)
     assert shown["deadline"] == f"11-01 15:00:00 UTC, {words}"
     # 300 s at 0.16 USD/h
-    assert shown["changeover"] == "6m; with 1m it would have cost $0.0133 less"
+    assert shown["changeover"] == "6m; with 1m it would have cost $0.0133 less: spotrunner bake"
     assert "work left" not in shown
+
+
+@pytest.mark.parametrize(
+    ("baked", "image", "first_step_s", "how"),
+    [
+        (False, TF, 361, ": spotrunner bake"),
+        (True, TF, 361, ""),
+        (False, "none", 361, ""),
+        (False, TF, 201, ""),  # it saves less than a cent
+    ],
+)
+def test_show_names_the_bake_where_it_is_worth_it(
+    behind: Behind, run: Run, baked: bool, image: str, first_step_s: int, how: str
+) -> None:
+    way = Milestones(booted_at=at(31), agent_at=at(36), image_at=at(60), baked=baked)
+    done = an_attempt(
+        1,
+        AttemptState.ENDED,
+        first_step_s=first_step_s,
+        milestones=way,
+        end_reason=EndReason.DONE,
+        ended_at=at(7200),
+    )
+    job = a_job(JobState.SUCCEEDED, spec=a_spec(image=image), ended_at=at(7200))
+    behind.store.add_job(job, [])
+    behind.store.write(behind.store.lead("a test"), Changes(attempts=(done,)))
+    changeover = _shown(run("show", JOB).out)["changeover"]
+    assert changeover.partition(" less")[2] == how
 
 
 def test_what_was_cancelled_was_neither_in_time_nor_late(behind: Behind, run: Run) -> None:

@@ -86,7 +86,7 @@ def test_the_newest_that_fits_is_taken() -> None:
         ({"recipe": {"driver": Driver.PROPRIETARY}}, {}),
         ({"recipe": {"architecture": Architecture.ARM64}}, {}),
         ({"disk_gib": 101}, {}),
-        ({}, {"container": ""}),
+        ({}, {"container": "none"}),  # a job without a container
         ({}, {"container": f"other/tensorflow@{DIGEST}"}),
         ({}, {"container": "tensorflow/tensorflow@sha256:" + "cd" * 32}),
     ],
