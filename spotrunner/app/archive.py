@@ -24,7 +24,7 @@ from spotrunner.core.catalogue import Architecture
 # Of ours: what app/agent imports, and the training library, which it hands to the container.
 OURS = (
     "__init__.py",
-    "ports.py",
+    "ports",
     "core",
     "agent",
     "train",
