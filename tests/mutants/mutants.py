@@ -68,7 +68,8 @@ MUTANTS = (
         "success is read from a report",
         "core/settle.py",
         "    if head is not None and head.done:\n",
-        "    if any(report.phase is Phase.DONE for report in draft.snapshot.reports.values()):\n"
+        "    if any(report.phase.value == 'done' for report in draft.snapshot.reports.values()):\n"
+        "        from spotrunner.core.model import Head\n"
         "        head = head or Head(seq=0, generation=0, attempt='', nonce='')\n",
         "core/test_settle.py::test_a_report_alone_is_no_success",
     ),
