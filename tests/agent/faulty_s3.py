@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from spotrunner.adapters.aws.clock import ServerClock
 from spotrunner.adapters.aws.session import Aws
-from spotrunner.lab.endpoint.server import HttpServer, empty_moto
+from spotrunner.lab.endpoint.server import HttpServer, Served
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -51,19 +51,18 @@ class Fault:
     after: int = 0
 
 
-class FaultyS3:
+class FaultyS3(Served):
     """A context manager; `url` is where it serves, `calm_url` where nothing ever breaks. `ahead` is
     how far its time is ahead of this machine's."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._server = HttpServer(self._serve)
+        super().__init__(self._serve)
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._buckets = 0
         # How many requests have met what is scripted.
         self.met = 0
-        self.url = self._server.url
         self._calm = HttpServer(lambda environ, start: self._moto(environ, self._dated(start)))
         self.calm_url = self._calm.url
         self.ahead = dt.timedelta()
@@ -142,10 +141,8 @@ class FaultyS3:
         return dated
 
     def __enter__(self) -> Self:
-        empty_moto()
-        self._server.start()
         self._calm.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self,
@@ -154,7 +151,7 @@ class FaultyS3:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
-        self._server.close()
+        super().__exit__(kind, error, traceback)
         self._calm.close()
 
 

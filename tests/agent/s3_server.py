@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from typing_extensions import Self
 
-from spotrunner.lab.endpoint.server import HttpServer, empty_moto
+from spotrunner.lab.endpoint.server import Served
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -38,15 +36,14 @@ _STATUS = {
 RESET = "reset"  # the connection breaks in the middle of the body
 
 
-class S3Server:
+class S3Server(Served):
     """A context manager; `url` is where it serves. `fails` has the errors of the next requests of
     a key, by its path; `before` is called before each answer."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._server = HttpServer(self._serve)
+        super().__init__(self._serve)
         self._lock = threading.Lock()
-        self.url = self._server.url
         self.fails: dict[str, list[str]] = {}
         self.seen: Counter[tuple[str, str]] = Counter()
         self.before: Callable[[str, str], None] = lambda method, path: None
@@ -90,19 +87,6 @@ class S3Server:
             return [body]
         answer: Any = self._moto(environ, start)
         return _torn(answer) if fault == RESET else answer
-
-    def __enter__(self) -> Self:
-        empty_moto()
-        self._server.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.close()
 
 
 def _torn(body: Iterable[bytes]) -> Iterator[bytes]:

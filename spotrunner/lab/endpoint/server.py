@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
+from typing_extensions import Self
 from werkzeug.serving import ThreadedWSGIServer
 
 from spotrunner.lab.endpoint.app import EndpointApp
@@ -70,13 +71,33 @@ class HttpServer:
         self._server.server_close()
 
 
-class LabEndpoint:
+class Served:
+    """A context manager: an application with moto in it, served at `url`. moto keeps what it holds
+    in the process, so it is emptied at every start."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._server = HttpServer(app)
+        self.url = self._server.url
+
+    def __enter__(self) -> Self:
+        empty_moto()
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.close()
+
+
+class LabEndpoint(Served):
     """An emulated AWS without instances behind it, for tests: a context manager with a `url`.
 
-        with LabEndpoint(World(setup, seed=1), clock) as endpoint:
-            ec2 = boto3.client("ec2", endpoint_url=endpoint.url, ...)
-
-    moto keeps its buckets in the process: they are emptied at every start.
+    with LabEndpoint(World(setup, seed=1), clock) as endpoint:
+        ec2 = boto3.client("ec2", endpoint_url=endpoint.url, ...)
     """
 
     def __init__(
@@ -100,21 +121,7 @@ class LabEndpoint:
             seed=seed,
         )
         self.object_faults = app.object_faults
-        self._server = HttpServer(app)
-        self.url = self._server.url
-
-    def __enter__(self) -> LabEndpoint:
-        empty_moto()
-        self._server.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.close()
+        super().__init__(app)
 
 
 def empty_moto() -> None:
