@@ -270,7 +270,7 @@ MUTANTS = (
         "core/money.py",
         "    return market is Market.SPOT and is_taken and",
         "    return market is Market.SPOT and",
-        "core/test_settle.py::test_what_it_cost",
+        "core/test_ends.py::test_what_it_cost",
     ),
     Mutant(
         "no minimum of a minute",
@@ -291,7 +291,7 @@ MUTANTS = (
         "core/follow.py",
         "    if instance.state is InstanceState.ENDED:\n        hours += 1\n",
         "    hours += 1\n",
-        "core/test_settle.py::test_prices_are_noted_when_an_hour_is_over_and_not_before",
+        "core/test_ends.py::test_prices_are_noted_when_an_hour_is_over_and_not_before",
     ),
     Mutant(
         "the reservation of a lost launch is let go at once",
