@@ -204,6 +204,6 @@ NIGHTS = (
         "core/alerts.py",
         "    waits = not has_one and job.state is not JobState.PAUSED and not draft.is_held\n",
         "    waits = not has_one and not draft.is_held\n",
-        "core/test_alerts.py::test_what_should_not_run_waits_for_nothing",
+        "core/test_alerts_watch.py::test_what_should_not_run_waits_for_nothing",
     ),
 )
